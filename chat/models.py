@@ -1,0 +1,64 @@
+"""Conversations and what was said in them."""
+
+from uuid import UUID, uuid4
+
+from django.db import models
+from django.http import Http404
+
+NOT_FOUND = "There is no such conversation among yours. Leave sessionId out to begin a new one."
+
+
+class ConversationQuerySet(models.QuerySet["Conversation"]):
+    def for_owner(self, owner: str | None) -> "ConversationQuerySet":
+        """What this owner may see, and the only way by which a request reaches a conversation."""
+        return self.none() if owner is None else self.filter(owner=owner)
+
+    def pick_one(self, pk: str) -> "Conversation":
+        """This conversation of the set. Raises Http404 if it is not in it."""
+        try:
+            conversation = self.filter(pk=UUID(pk)).first()
+        except ValueError:
+            conversation = None
+        if conversation is None:
+            raise Http404(NOT_FOUND)
+        return conversation
+
+
+class Conversation(models.Model):
+    """A conversation of one owner; the contract calls its id `sessionId`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    owner = models.CharField(max_length=80, editable=False)
+    title = models.CharField(max_length=100, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ConversationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-updated_at", "-id")
+        indexes = [models.Index(fields=["owner", "-updated_at", "-id"], name="conversation_newest")]
+
+    def __str__(self) -> str:
+        return f"conversation {self.pk}"
+
+
+class Role(models.TextChoices):
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Message(models.Model):
+    """One thing said. `sources` holds the passages that an answer was drawn from."""
+
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
+    role = models.CharField(max_length=10, choices=Role)
+    content = models.TextField()
+    sources = models.JSONField(default=list, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return f"{self.role} in {self.conversation_id}"

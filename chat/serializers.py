@@ -1,0 +1,196 @@
+"""What the chat routes accept and answer."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from chat.answering import Answer, source
+from chat.models import Conversation, Message, Role
+
+MESSAGE_MAX = 100_000  # characters; the model's window is narrower still, and says so in tokens
+WITHOUT_VECTORS = (
+    "{count} of the chosen documents {are} not converted yet and could be searched by keywords only. "
+    "Convert {them} for better answers."
+)
+
+
+def sentences(sentence: str, **others: str) -> dict[str, Any]:
+    """One sentence for every way in which a field can be missing, and others for the rest."""
+    return dict.fromkeys(("required", "blank", "null", "invalid", "empty", "not_a_list"), sentence) | others
+
+
+class HistoryMessage(serializers.Serializer[Any]):
+    role = serializers.ChoiceField(
+        Role.choices,
+        error_messages=sentences(
+            "Each history entry needs a role: user or assistant.",
+            invalid_choice="The role of a history entry must be user or assistant.",
+        ),
+    )
+    content = serializers.CharField(
+        allow_blank=True,
+        trim_whitespace=False,
+        error_messages=sentences("Each history entry needs its content as text."),
+    )
+
+
+class SamplingField(serializers.FloatField):
+    def __init__(self) -> None:
+        sentence = "Temperature must be a number from 0 to 2."
+        super().__init__(
+            default=0.7,
+            min_value=0,
+            max_value=2,
+            error_messages=dict.fromkeys(
+                ("invalid", "null", "min_value", "max_value", "max_string_length"), sentence
+            ),
+        )
+
+
+class LengthField(serializers.IntegerField):
+    def __init__(self) -> None:
+        sentence = "The maximum length must be a whole number of tokens from 1 to 100000."
+        super().__init__(
+            default=512,
+            min_value=1,
+            max_value=100_000,
+            error_messages=dict.fromkeys(
+                ("invalid", "null", "min_value", "max_value", "max_string_length"), sentence
+            ),
+        )
+
+
+class MessageField(serializers.CharField):
+    def __init__(self, required: str) -> None:
+        too_long = (
+            f"The message is longer than {MESSAGE_MAX:,} characters. "
+            "Please shorten it, or upload it as a document."
+        )
+        super().__init__(max_length=MESSAGE_MAX, error_messages=sentences(required, max_length=too_long))
+
+
+class ChatRequest(serializers.Serializer[Any]):
+    """The body of POST /api/lightweight-llm/chat."""
+
+    message = MessageField("Message is required")
+    context = serializers.CharField(  # type: ignore[assignment]
+        default="",
+        allow_blank=True,
+        trim_whitespace=False,
+        error_messages=sentences("The context must be text."),
+    )
+    conversation_history = HistoryMessage(
+        many=True, default=None, error_messages=sentences("The history must be a list of messages.")
+    )
+    max_length = LengthField()
+    temperature = SamplingField()
+    sessionId = serializers.CharField(  # noqa: N815 - the contract's name
+        default=None,
+        allow_null=True,
+        max_length=100,
+        error_messages=sentences("The session id must be text."),
+    )
+
+
+class DocumentChatRequest(serializers.Serializer[Any]):
+    """The body of POST /api/RAG/chat."""
+
+    message = MessageField("Message and document IDs are required")
+    documentIds = serializers.ListField(  # noqa: N815 - the contract's name
+        child=serializers.CharField(
+            max_length=100, error_messages=sentences("Each document id must be text.")
+        ),
+        allow_empty=False,
+        max_length=50,
+        error_messages=sentences(
+            "Message and document IDs are required", max_length="Please choose at most 50 documents."
+        ),
+    )
+    conversationHistory = HistoryMessage(  # noqa: N815 - the contract's name
+        many=True, default=None, error_messages=sentences("The history must be a list of messages.")
+    )
+    sessionId = serializers.CharField(  # noqa: N815 - the contract's name
+        default=None,
+        allow_null=True,
+        max_length=100,
+        error_messages=sentences("The session id must be text."),
+    )
+    max_length = LengthField()
+    temperature = SamplingField()
+
+
+class NewConversation(serializers.Serializer[Any]):
+    title = serializers.CharField(
+        default="",
+        allow_blank=True,
+        max_length=100,
+        error_messages=sentences(
+            "The title must be text.", max_length="Please choose a title of at most 100 characters."
+        ),
+    )
+
+
+def model_info(answer: Answer) -> dict[str, Any]:
+    return {
+        "model_name": answer.model,
+        "context_window": answer.context_window,
+        "temperature": answer.temperature,
+        "generation_time_s": answer.seconds,
+    }
+
+
+def usage(answer: Answer) -> dict[str, int]:
+    return {
+        "input_tokens": answer.usage.input_tokens,
+        "output_tokens": answer.usage.output_tokens,
+        "total_tokens": answer.usage.total_tokens,
+    }
+
+
+def chat_fields(answer: Answer) -> dict[str, Any]:
+    """The answer of POST /api/lightweight-llm/chat."""
+    body = {
+        "success": True,
+        "response": answer.text,
+        "model_info": model_info(answer),
+        "usage": usage(answer),
+    }
+    if answer.conversation_id is not None:
+        body["sessionId"] = str(answer.conversation_id)
+    return body
+
+
+def document_chat_fields(answer: Answer, milliseconds: int) -> dict[str, Any]:
+    """The answer of POST /api/RAG/chat."""
+    one = answer.unconverted == 1
+    notice = WITHOUT_VECTORS.format(
+        count=answer.unconverted, are="is" if one else "are", them="it" if one else "them"
+    )
+    return {
+        "success": True,
+        "response": answer.text,
+        "sessionId": str(answer.conversation_id),
+        "sources": [source(hit) for hit in answer.hits],
+        "usage": usage(answer),
+        "processingTimeMs": milliseconds,
+        "model": model_info(answer),
+        "notice": notice if answer.unconverted else None,
+    }
+
+
+def conversation_fields(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "sessionId": str(conversation.pk),
+        "title": conversation.title,
+        "createdAt": round(conversation.created_at.timestamp() * 1000),
+        "updatedAt": round(conversation.updated_at.timestamp() * 1000),
+    }
+
+
+def message_fields(message: Message) -> dict[str, Any]:
+    return {
+        "role": message.role,
+        "content": message.content,
+        "sources": message.sources,
+        "createdAt": round(message.created_at.timestamp() * 1000),
+    }

@@ -1,0 +1,130 @@
+"""The chat routes of the contract, and the conversations that they save."""
+
+from time import monotonic
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chat import serializers as shapes
+from chat.answering import Question, answer
+from chat.engines import get_engine
+from chat.models import Conversation, ConversationQuerySet
+from leases.owned_view import OwnedView
+from leases.owners import passing_owner, settle_owner
+
+LISTED = 100  # conversations, and messages of one, that an answer holds
+
+
+class ConversationView(OwnedView):
+    """A view of the caller's own conversations, and of nobody else's."""
+
+    @property
+    def conversations(self) -> ConversationQuerySet:
+        return Conversation.objects.for_owner(self.owner)
+
+    async def continued(self, session_id: str | None) -> Conversation | None:
+        """The conversation that a request continues, None for none. Raises Http404."""
+        return await sync_to_async(self.conversations.pick_one)(session_id) if session_id else None
+
+
+class Chat(ConversationView):
+    """POST: one message to the chat model. Without `sessionId` nothing is kept."""
+
+    async def post(self, request: Request) -> Response:
+        asked = _valid(shapes.ChatRequest(data=request.data))
+        question = Question(
+            message=asked["message"],
+            context=asked["context"],
+            history=asked["conversation_history"] or None,
+            max_tokens=asked["max_length"],
+            temperature=asked["temperature"],
+            conversation=await self.continued(asked["sessionId"]),
+        )
+        return Response(shapes.chat_fields(await answer(question, self.owner or passing_owner())))
+
+
+class DocumentChat(ConversationView):
+    """POST: one message about chosen documents, answered from their passages and saved."""
+
+    async def post(self, request: Request) -> Response:
+        began = monotonic()
+        asked = _valid(shapes.DocumentChatRequest(data=request.data))
+        question = Question(
+            message=asked["message"],
+            history=asked["conversationHistory"] or None,
+            max_tokens=asked["max_length"],
+            temperature=asked["temperature"],
+            conversation=await self.continued(asked["sessionId"]),
+            document_ids=asked["documentIds"],
+        )
+        made = await answer(question, self.owner or passing_owner())
+        return Response(shapes.document_chat_fields(made, round((monotonic() - began) * 1000)))
+
+
+class ConversationList(ConversationView):
+    """GET: the caller's newest conversations. POST: begin one."""
+
+    def get(self, request: Request) -> Response:
+        rows = self.conversations[:LISTED]
+        return Response(
+            {
+                "success": True,
+                "conversations": [shapes.conversation_fields(row) for row in rows],
+                "total": self.conversations.count(),
+            }
+        )
+
+    def post(self, request: Request) -> Response:
+        asked = _valid(shapes.NewConversation(data=request.data))
+        conversation = Conversation.objects.create(owner=settle_owner(request), title=asked["title"])
+        return Response(
+            {"success": True, **shapes.conversation_fields(conversation)}, status=status.HTTP_201_CREATED
+        )
+
+
+class ConversationDetail(ConversationView):
+    """GET: a conversation and its newest messages in their order. DELETE: it and all of them."""
+
+    def get(self, request: Request, session_id: str) -> Response:
+        conversation = self.conversations.pick_one(session_id)
+        newest = conversation.messages.order_by("-id")[:LISTED]
+        return Response(
+            {
+                "success": True,
+                **shapes.conversation_fields(conversation),
+                "messages": [shapes.message_fields(message) for message in reversed(newest)],
+            }
+        )
+
+    def delete(self, request: Request, session_id: str) -> Response:
+        self.conversations.pick_one(session_id).delete()
+        return Response({"success": True, "sessionId": session_id, "message": "The conversation is deleted."})
+
+
+@never_cache
+@require_safe
+async def engine_status(request: HttpRequest) -> HttpResponse:
+    """The health of the chat model."""
+    health = get_engine().health()
+    state = "ready" if health.ready else "error" if health.error else "loading"
+    return JsonResponse(
+        {
+            "success": True,
+            "status": state,
+            "ready": health.ready,
+            "model": health.model,
+            "error": health.error,
+        }
+    )
+
+
+def _valid(shape: Any) -> dict[str, Any]:
+    shape.is_valid(raise_exception=True)
+    values: dict[str, Any] = shape.validated_data
+    return values

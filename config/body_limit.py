@@ -1,0 +1,68 @@
+"""A bound on request bodies. Django's ASGI handler spools a body of any length before a view sees it."""
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from django.conf import settings
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class BodyTooLarge(Exception):  # noqa: N818
+    """The client sent more than REQUEST_MAX_BYTES."""
+
+
+class BodyLimit:
+    """ASGI middleware: 413 for a body over REQUEST_MAX_BYTES, declared or not, before it is stored."""
+
+    def __init__(self, application: Callable[[Any, Any, Any], Awaitable[None]]) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.application(scope, receive, send)
+            return
+        if _declared_length(scope) > settings.REQUEST_MAX_BYTES:
+            await _refuse(send)
+            return
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > settings.REQUEST_MAX_BYTES:
+                raise BodyTooLarge
+            return message
+
+        try:
+            await self.application(scope, bounded, send)
+        except BodyTooLarge:
+            await _refuse(send)
+
+
+def _declared_length(scope: Message) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0
+
+
+async def _refuse(send: Send) -> None:
+    megabytes = settings.REQUEST_MAX_BYTES // (1024 * 1024) - 1
+    body = json.dumps(
+        {
+            "success": False,
+            "error": f"That is too much at once: send at most {megabytes} MB. Please split it.",
+        }
+    ).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

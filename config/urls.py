@@ -1,0 +1,17 @@
+"""Every address of the site. API paths carry no trailing slash and accept one."""
+
+from django.contrib import admin
+from django.urls import include, path, re_path
+
+from config import tokens
+
+handler404 = "config.errors.not_found"
+handler500 = "config.errors.server_error"
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    re_path(r"^api/auth/token/?$", tokens.Tokens.as_view(), name="token"),
+    path("api/", include("leases.urls")),
+    path("api/", include("documents.urls")),
+    path("api/", include("chat.urls")),
+]

@@ -1,0 +1,207 @@
+"""The document routes of the contract."""
+
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import Coalesce
+from rest_framework import status
+from rest_framework.exceptions import APIException
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+
+from documents import serializers as shapes
+from documents.conversion import Conversion, convert
+from documents.models import Chunk, Document, DocumentQuerySet
+from documents.page import page
+from documents.search import find
+from documents.uploads import STORED_WITHOUT_TEXT, store_file, store_pasted
+from leases.owned_view import OwnedView
+from leases.owners import settle_owner
+
+
+class TooLarge(APIException):
+    """More than a route takes."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+
+
+class DocumentView(OwnedView):
+    """A view of the caller's own documents, and of nobody else's."""
+
+    @property
+    def documents(self) -> DocumentQuerySet:
+        return Document.objects.for_owner(self.owner)
+
+
+class DocumentList(DocumentView):
+    """GET: the caller's documents, newest first, by pages."""
+
+    def get(self, request: Request) -> Response:
+        asked = _valid(shapes.PageRequest(data=request.query_params))
+        documents = self.documents
+        if words := asked["search"]:
+            documents = documents.filter(
+                Q(title__icontains=words) | Q(summary__icontains=words) | Q(tags__icontains=words)
+            )
+        rows, cursor = page(documents, asked["cursor"], asked["limit"])
+        return Response(
+            {
+                "success": True,
+                "documents": [shapes.document_fields(row) for row in rows],
+                "total": documents.count(),
+                "nextCursor": cursor,
+            }
+        )
+
+
+class Upload(DocumentList):
+    """POST: a new document, pasted as JSON or sent as a file. GET: the list, as DocumentList."""
+
+    parser_classes = [*api_settings.DEFAULT_PARSER_CLASSES, MultiPartParser]
+
+    def post(self, request: Request) -> Response:
+        document = self._store_file(request) if request.FILES else self._store_pasted(request)
+        message = f"“{document.title}” is uploaded. Convert it to find it by meaning."
+        body = {
+            "success": True,
+            "documentId": str(document.pk),
+            "message": message if document.text else STORED_WITHOUT_TEXT,
+            "document": shapes.document_fields(document),
+        }
+        return Response(body, status=status.HTTP_201_CREATED)
+
+    def _store_file(self, request: Request) -> Document:
+        sent = _valid(shapes.UploadedFile(data=request.data))
+        file = sent.pop("file")
+        if file.size > shapes.FILE_MAX_BYTES:
+            raise TooLarge("The file is larger than 10 MB. Please split it and upload the parts.")
+        return store_file(file, owner=settle_owner(request), **sent)
+
+    def _store_pasted(self, request: Request) -> Document:
+        sent = _valid(shapes.PastedDocument(data=request.data))
+        if len(sent["content"].encode()) > shapes.PASTED_MAX_BYTES:
+            raise TooLarge("The text is longer than 1 MB. Please upload it as a file instead, or split it.")
+        return store_pasted(
+            sent["content"],
+            owner=settle_owner(request),
+            content_type=sent["contentType"],
+            title=sent["title"],
+            summary=sent["summary"],
+            tags=sent["tags"],
+        )
+
+
+class DocumentDetail(DocumentView):
+    """GET: one document with its content. DELETE: it and its chunks."""
+
+    def get(self, request: Request, document_id: str) -> Response:
+        document = self.documents.pick_one(document_id)
+        return Response(
+            {
+                "success": True,
+                **shapes.document_fields(document),
+                "content": document.text,
+                "pages": document.pages,
+            }
+        )
+
+    def delete(self, request: Request, document_id: str) -> Response:
+        document = self.documents.pick_one(document_id)
+        document.delete()
+        return Response(
+            {"success": True, "documentId": document_id, "message": f"“{document.title}” is deleted."}
+        )
+
+
+class DocumentChunks(DocumentView):
+    """GET: a document's chunks in their order, by pages."""
+
+    def get(self, request: Request, document_id: str) -> Response:
+        asked = _valid(shapes.ChunkPageRequest(data=request.query_params))
+        document = self.documents.pick_one(document_id)
+        chunks = document.chunks.order_by("index").filter(index__gte=asked["cursor"]).defer("vector")
+        rows: list[Chunk] = list(chunks[: asked["limit"] + 1])
+        for row in rows:
+            row.document = document
+        following = rows[asked["limit"] :]
+        return Response(
+            {
+                "success": True,
+                "documentId": str(document.pk),
+                "chunks": [shapes.chunk_fields(row) for row in rows[: asked["limit"]]],
+                "total": document.chunks.count(),
+                "nextCursor": str(following[0].index) if following else None,
+            }
+        )
+
+
+class Conversions(DocumentView):
+    """POST: convert a document to vectors, under the lease of the conversion service."""
+
+    request_shape: type[shapes.ConversionRequest | shapes.EmbeddingRequest] = shapes.ConversionRequest
+
+    async def post(self, request: Request) -> Response:
+        document_id = _valid(self.request_shape(data=request.data))["document_id"]
+        document = await sync_to_async(self.documents.pick_one)(document_id)
+        return Response(_conversion_fields(await convert(document, document.owner)))
+
+
+class Search(DocumentView):
+    """GET and POST: search the caller's documents by meaning and by keywords."""
+
+    async def get(self, request: Request) -> Response:
+        asked = {"query": request.query_params.get("q", ""), "limit": request.query_params.get("limit", 10)}
+        return await self._search(asked)
+
+    async def post(self, request: Request) -> Response:
+        return await self._search(request.data)
+
+    async def _search(self, data: Any) -> Response:
+        asked = _valid(shapes.SearchRequest(data=data))
+        found = await find(
+            self.owner, asked["query"], document_ids=asked["documentIds"], limit=asked["limit"]
+        )
+        return Response(shapes.search_fields(found))
+
+
+class Stats(DocumentView):
+    """GET: counts and sizes of the caller's documents and chunks."""
+
+    def get(self, request: Request) -> Response:
+        documents = self.documents.aggregate(
+            totalDocuments=Count("pk"),
+            convertedDocuments=Count("pk", filter=~Q(embedding_model="")),
+            totalSize=Coalesce(Sum("file_size"), 0),
+            totalWords=Coalesce(Sum("word_count"), 0),
+        )
+        chunks = Chunk.objects.filter(document__in=self.documents.order_by()).aggregate(
+            totalChunks=Count("pk"), totalEmbeddings=Count("pk", filter=Q(vector__isnull=False))
+        )
+        return Response({"success": True, **documents, **chunks})
+
+
+def _valid(shape: Any) -> dict[str, Any]:
+    shape.is_valid(raise_exception=True)
+    values: dict[str, Any] = shape.validated_data
+    return values
+
+
+def _conversion_fields(conversion: Conversion) -> dict[str, Any]:
+    return {
+        "success": True,
+        "document_id": str(conversion.document.pk),
+        "chunks_saved": conversion.chunks,
+        "total_chunks": conversion.chunks,
+        "embedding_dimension": conversion.dimensions,
+        "model": conversion.model,
+        "processing_time_ms": conversion.milliseconds,
+        "content_length": len(conversion.document.text),
+        "embedding_method": conversion.method,
+        "unchanged": conversion.unchanged,
+        "message": "This document already had these vectors, so there was nothing to do."
+        if conversion.unchanged
+        else "The document is converted and can be searched by meaning.",
+    }

@@ -1,0 +1,30 @@
+"""Refusals and lost leases as HTTP answers, for DRF's EXCEPTION_HANDLER setting."""
+
+from typing import Any
+
+from rest_framework.response import Response
+from rest_framework.views import exception_handler as drf_exception_handler
+
+from leases.exceptions import LeaseError, LeaseLost, ServiceBusy
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """ServiceBusy and LeaseLost become 503 with `serviceUnavailable` and Retry-After; the rest is DRF's."""
+    if isinstance(exc, ServiceBusy):
+        return _unavailable(exc, reason=exc.reason, service=exc.service, retry_after=exc.retry_after)
+    if isinstance(exc, LeaseLost):
+        return _unavailable(exc, reason=exc.outcome, service=exc.service, retry_after=1)
+    return drf_exception_handler(exc, context)
+
+
+def _unavailable(exc: LeaseError, *, reason: str, service: str, retry_after: int) -> Response:
+    body = {
+        "success": False,
+        "error": str(exc),
+        "serviceUnavailable": True,
+        "reason": reason,
+        "service": service,
+        "retryAfter": retry_after,
+        "queueLength": 0,
+    }
+    return Response(body, status=503, headers={"Retry-After": str(retry_after)})

