@@ -28,8 +28,8 @@ class Call:
         self, status: int = 200, content_type: str = "text/event-stream", headers: str = ""
     ) -> None:
         reason = REASONS.get(status, "Error")
-        head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nConnection: close\r\n{headers}\r\n"
-        await self.send(head.encode())
+        head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nConnection: close\r\n"
+        await self.send(f"{head}{headers}\r\n".encode())
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)

@@ -1,0 +1,191 @@
+"""What callers and the lease see when the engine misbehaves: real servers, a scripted engine."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from leases import mutex
+from leases.models import Hold, Lease
+from tests.chat.scripted_engine_server import Call, Script, ScriptedEngineServer
+from tests.database import query
+from tests.server import free_port, running_server
+
+pytestmark = pytest.mark.usefixtures("leases")
+
+CHAT = "/v1/chat/completions"
+
+
+@asynccontextmanager
+async def site(base_url: str, **environment: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a real server process whose chat engine is at `base_url`."""
+    running = running_server(
+        CHAT_BASE_URL=base_url, CHAT_MODEL="scripted", CHAT_CONTEXT_WINDOW="2000", **environment
+    )
+    base = await asyncio.to_thread(running.__enter__)
+    try:
+        async with httpx.AsyncClient(base_url=base, timeout=30) as client:
+            yield client
+    finally:
+        await asyncio.to_thread(running.__exit__, None, None, None)
+
+
+async def ask(client: httpx.AsyncClient) -> httpx.Response:
+    return await client.post("/api/lightweight-llm/chat", json={"message": "hello"})
+
+
+async def is_free(client: httpx.AsyncClient) -> bool:
+    body = (await client.get("/api/services/status")).json()
+    available: bool = body["services"]["chat"]["available"]
+    return available
+
+
+async def until_free(client: httpx.AsyncClient, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while not await is_free(client):
+            await asyncio.sleep(0.02)
+
+
+def outcomes() -> list[str]:
+    return list(Hold.objects.order_by("id").values_list("outcome", flat=True))
+
+
+async def refuse(call: Call) -> None:
+    await call.answer({"error": {"message": "out of memory"}}, status=500)
+
+
+async def break_off(call: Call) -> None:
+    await call.begin()
+    await call.token("Once upon a")
+    call.reset()
+
+
+async def stop_short(call: Call) -> None:
+    await call.begin()
+    await call.token("Once upon a")
+
+
+async def babble(call: Call) -> None:
+    await call.begin()
+    await call.send(b"data: {nonsense\n\n")
+
+
+async def say_nothing(call: Call) -> None:
+    await call.hung_up.wait()
+
+
+async def stop_answering(call: Call) -> None:
+    await call.begin()
+    await call.token("Once upon a")
+    await call.hung_up.wait()
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        (refuse, 502),
+        (break_off, 502),
+        (stop_short, 502),
+        (babble, 502),
+        (say_nothing, 504),
+        (stop_answering, 504),
+    ],
+)
+async def test_a_fault_of_the_engine_is_told_and_frees_the_service(script: Script, status: int) -> None:
+    async with (
+        ScriptedEngineServer({CHAT: script}) as engine,
+        site(engine.base_url, CHAT_TIMEOUT="0.5") as client,
+    ):
+        response = await ask(client)
+        assert await is_free(client)
+        assert response.status_code == status, response.text
+        body = response.json()
+        assert body["success"] is False
+        assert body["error"].endswith(".")
+        assert isinstance(body["details"], str)
+        assert not body.get("serviceUnavailable")
+        assert await query(outcomes) == ["released"]
+
+
+async def test_an_absent_engine_is_told_and_frees_the_service() -> None:
+    async with site(f"http://127.0.0.1:{free_port()}/v1") as client:
+        response = await ask(client)
+        assert response.status_code == 502
+        assert await is_free(client)
+
+
+async def test_when_the_client_leaves_the_model_stops_and_the_service_is_free() -> None:
+    async with (
+        ScriptedEngineServer({CHAT: stop_answering}) as engine,
+        site(engine.base_url) as client,
+    ):
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post("/api/lightweight-llm/chat", json={"message": "hello"}, timeout=0.7)
+        (call,) = engine.asked(CHAT)
+        await asyncio.wait_for(call.hung_up.wait(), 2)
+        await until_free(client, 2)
+        assert await query(outcomes) == ["released"]
+
+
+async def test_a_forced_end_reaches_the_caller_in_words() -> None:
+    def force() -> bool:
+        session_id = Lease.objects.live().get().session_id
+        assert session_id is not None
+        return mutex.force_release("lightweight-llm", session_id, by="ops", reason="needed")
+
+    async with (
+        ScriptedEngineServer({CHAT: stop_answering}) as engine,
+        site(engine.base_url, LEASE_TTL="3", LEASE_HEARTBEAT="0.2") as client,
+    ):
+        asking = asyncio.create_task(ask(client))
+        while not engine.asked(CHAT):
+            await asyncio.sleep(0.02)
+        assert await query(force)
+        response = await asyncio.wait_for(asking, 5)
+        assert response.status_code == 503
+        assert response.json()["error"].startswith("Your session was ended by an administrator.")
+        assert response.json()["reason"] == "forced"
+        await asyncio.wait_for(engine.asked(CHAT)[0].hung_up.wait(), 2)
+
+
+async def test_two_servers_share_one_service() -> None:
+    """Two real processes; while one answers, the other refuses, and then the turn is its own."""
+    go_on = asyncio.Event()
+
+    async def answer_when_told(call: Call) -> None:
+        await call.begin()
+        await call.token("Hello")
+        await go_on.wait()
+        await call.finish({"prompt_tokens": 3, "completion_tokens": 1})
+
+    async with (
+        ScriptedEngineServer({CHAT: answer_when_told}) as engine,
+        site(engine.base_url) as one,
+        site(engine.base_url) as two,
+    ):
+        first = asyncio.create_task(ask(one))
+        while not engine.asked(CHAT):
+            await asyncio.sleep(0.02)
+        refused = await ask(two)
+        assert (refused.status_code, refused.json()["serviceUnavailable"]) == (503, True)
+        assert not await is_free(two)
+        assert len(engine.asked(CHAT)) == 1
+        go_on.set()
+        answered: Any = (await first).json()
+        assert (answered["response"], answered["usage"]["total_tokens"]) == ("Hello", 4)
+        assert (await ask(two)).status_code == 200
+
+
+async def test_a_conversation_is_told_only_of_what_was_answered() -> None:
+    async with (
+        ScriptedEngineServer({CHAT: break_off}) as engine,
+        site(engine.base_url) as client,
+    ):
+        session_id = (await client.post("/api/conversations", json={})).json()["sessionId"]
+        body = {"message": "hello", "sessionId": session_id}
+        assert (await client.post("/api/lightweight-llm/chat", json=body)).status_code == 502
+        kept = (await client.get(f"/api/conversations/{session_id}")).json()
+        assert kept["messages"] == []
