@@ -63,22 +63,28 @@ class Held:
         """One heartbeat. Raises LeaseLost when the lease is gone, or when this process could not
         keep it: too long without activity, or without an answer from the database."""
         asked_at = monotonic()
-        idle_for = asked_at - self._active_at
-        if asked_at >= self._expires_at and idle_for >= self.grant.idle_timeout:
-            raise self.loss(Outcome.EXPIRED)
+        if self.until_expiry() <= 0 and self._is_idle():
+            raise self.overdue()
         try:
-            remaining = mutex.renew(self.grant, idle_for=idle_for)
+            remaining = mutex.renew(self.grant, idle_for=asked_at - self._active_at)
             ended_as = mutex.fate(self.grant) if remaining is None else None
         except DatabaseError:
             logger.warning(
                 "No heartbeat for %s: the database did not answer.", self.grant.service_id, exc_info=True
             )
-            if monotonic() >= self._expires_at:
-                raise self.loss(Outcome.LOST) from None
+            if self.until_expiry() <= 0:
+                raise self.overdue() from None
             return
         if ended_as is not None:
             raise self.loss(ended_as)
         self._expires_at = asked_at + (remaining or 0.0)
+
+    def overdue(self) -> LeaseLost:
+        """The error for a lease that this process could not prolong in time, by its own clock."""
+        return self.loss(Outcome.EXPIRED if self._is_idle() else Outcome.LOST)
+
+    def _is_idle(self) -> bool:
+        return monotonic() - self._active_at >= self.grant.idle_timeout
 
     def until_beat(self) -> float:
         """Seconds to wait before the next heartbeat is due."""
@@ -111,8 +117,8 @@ def hold(service_id: str, owner: str) -> Iterator[Held]:
         _release(held)
         raise
     done.set()
-    lost = held.lost or _release(held)
-    if lost is not None:
+    gone = _release(held)
+    if (lost := held.lost or gone) is not None:
         raise lost
 
 
@@ -128,8 +134,9 @@ def _keep(held: Held, done: threading.Event) -> None:
 
 def _release(held: Held) -> LeaseLost | None:
     """Give the lease back; if it was no longer there to give, return how it had been lost."""
+    ended_as = Outcome(held.lost.outcome) if held.lost else Outcome.RELEASED
     try:
-        return None if mutex.release(held.grant) else held.loss(mutex.fate(held.grant))
+        return None if mutex.release(held.grant, ended_as=ended_as) else held.loss(mutex.fate(held.grant))
     except DatabaseError:
         # The work is done and its answer stands; the lease goes by itself when its TTL is over.
         logger.exception("Could not release %s; it will expire.", held.grant.service_id)
@@ -195,7 +202,7 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
             async with asyncio.timeout(max(self._held.until_expiry(), 0.05)):
                 await _in_thread(self._held.beat)
         except TimeoutError:
-            raise LeaseLost(self._service_id, Outcome.LOST) from None
+            raise self._held.overdue() from None
 
 
 # Lease statements take a millisecond; more threads than this would only queue at the database.

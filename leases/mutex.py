@@ -115,7 +115,7 @@ class Statements:
             RETURNING {dialect.until.format(time="expires_at")}"""
         self.release = f"""
             UPDATE leases_lease AS lease SET session_id = NULL, ended_by = '', ended_reason = '',
-                ended_as = CASE WHEN lease.expires_at > {now} THEN '{Outcome.RELEASED}' ELSE {lapsed} END
+                ended_as = CASE WHEN lease.expires_at > {now} THEN %(ended_as)s ELSE {lapsed} END
             WHERE {self.HOLDER}
             RETURNING ended_as"""
         self.force_release = f"""
@@ -192,13 +192,14 @@ def renew(grant: Grant, *, idle_for: float = 0.0) -> float | None:
     return None if row is None else row[0]
 
 
-def release(grant: Grant) -> bool:
+def release(grant: Grant, *, ended_as: Outcome = Outcome.RELEASED) -> bool:
     """Give the lease back. False, and nothing changed for anyone else, if the grant no longer held it.
 
+    A holder that gave up by its own clock, a moment before the database's, says so with `ended_as`.
     Safe to call again and at any time. Raises LeaseInTransaction.
     """
-    row = _verdict(STATEMENTS[connection.vendor].release, _holder(grant))
-    return row is not None and row[0] == Outcome.RELEASED
+    row = _verdict(STATEMENTS[connection.vendor].release, _holder(grant) | {"ended_as": ended_as.value})
+    return row is not None and row[0] == ended_as
 
 
 def force_release(service_id: str, session_id: str, *, by: str, reason: str) -> bool:

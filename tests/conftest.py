@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 
 import pytest
+from asgiref.sync import SyncToAsync
 from django.db import connection
 from rest_framework.test import APIClient
 
@@ -16,6 +17,8 @@ def leases(transactional_db: None) -> Iterator[None]:
     """
     restore_services()
     yield
+    # An async test's database work ran in asgiref's one thread, which keeps its connection.
+    SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result()
     connection.close()
 
 

@@ -42,7 +42,7 @@ class InProcessEngine(Engine):
     """
 
     def __init__(self, model: str = "", *, context_window: int | None = None, timeout: float = 60.0) -> None:
-        self._path = Path(model).expanduser() if model else None
+        self._path = Path(model).expanduser().absolute() if model else None
         self._context_window = context_window or CONTEXT_WINDOW
         self._timeout = timeout
         self._lock = threading.Lock()
@@ -86,6 +86,7 @@ class InProcessEngine(Engine):
         with self._lock:
             self._closed = True
             loading, trial = self._loading, self._trial
+        atexit.unregister(self.close)
         if trial is not None:
             trial.kill()
         if loading is None or loading.exception() is not None:
@@ -171,7 +172,10 @@ class InProcessEngine(Engine):
             )
 
     def _name(self) -> str | None:
-        return self._path.stem if self._path else None
+        try:
+            return (self._path or packaged_model()).stem
+        except EngineError:
+            return None
 
 
 _TRIAL = """

@@ -33,6 +33,8 @@ SIDE_TIMEOUT = 2.0
 """Seconds for the small questions: name, window, token count, and the usage after the last token."""
 ASK_AGAIN_AFTER = 60.0
 """Seconds without token counts from a server that failed to count."""
+COUNTED_AT_ONCE = 20_000
+"""Characters. The answer lists all tokens, so that a long text would make it huge."""
 MAX_LINE = 1 << 20
 MAX_STREAM = 1 << 25
 """Bytes of one line and of one whole answer, with the protocol's own words around each token."""
@@ -223,6 +225,10 @@ class OpenAICompatibleEngine(Engine):
     async def count_tokens(self, text: str) -> int:
         """Exact where the server has a tokenizer to ask (llama.cpp, vLLM), else `estimate_tokens`."""
         text = inert(text)
+        slices = range(0, len(text), COUNTED_AT_ONCE)
+        return sum([await self._count(text[start : start + COUNTED_AT_ONCE]) for start in slices])
+
+    async def _count(self, text: str) -> int:
         if time.monotonic() < self._no_tokenizer_until:
             return estimate_tokens(text)
         # The one reads `content`, the other `prompt`; both ignore the rest.

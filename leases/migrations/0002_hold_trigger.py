@@ -13,7 +13,7 @@ COLUMNS = """
 """
 VALUES = """
     OLD.service_id, OLD.session_id, OLD.owner, OLD.fencing_token, OLD.started_at, OLD.last_activity_at,
-    CASE WHEN NEW.ended_as IN ('expired', 'lost') THEN OLD.expires_at ELSE {now} END,
+    CASE WHEN OLD.expires_at < {now} THEN OLD.expires_at ELSE {now} END,
     NEW.ended_as, NEW.ended_by, NEW.ended_reason
 """
 

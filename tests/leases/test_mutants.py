@@ -72,7 +72,7 @@ MUTANTS = [
     ),
     Mutant(
         "release",
-        r"(?<=CASE WHEN )lease\.expires_at > .*? (?=THEN 'released')",
+        r"(?<=CASE WHEN )lease\.expires_at > .*? (?=THEN %\(ended_as\)s)",
         "test_a_late_release_tells_the_history_how_the_session_really_ended",
     ),
 ]
