@@ -18,7 +18,7 @@ def leases(transactional_db: None) -> Iterator[None]:
     restore_services()
     yield
     # An async test's database work ran in asgiref's one thread, which keeps its connection.
-    SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result()
+    SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result()  # noqa: PLW0108 - per thread
     connection.close()
 
 

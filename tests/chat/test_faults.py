@@ -45,7 +45,7 @@ async def is_free(client: httpx.AsyncClient) -> bool:
 
 async def until_free(client: httpx.AsyncClient, seconds: float) -> None:
     async with asyncio.timeout(seconds):
-        while not await is_free(client):
+        while not await is_free(client):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -141,7 +141,7 @@ async def test_a_forced_end_reaches_the_caller_in_words() -> None:
         site(engine.base_url, LEASE_TTL="3", LEASE_HEARTBEAT="0.2") as client,
     ):
         asking = asyncio.create_task(ask(client))
-        while not engine.asked(CHAT):
+        while not engine.asked(CHAT):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         assert await query(force)
         response = await asyncio.wait_for(asking, 5)
@@ -167,7 +167,7 @@ async def test_two_servers_share_one_service() -> None:
         site(engine.base_url) as two,
     ):
         first = asyncio.create_task(ask(one))
-        while not engine.asked(CHAT):
+        while not engine.asked(CHAT):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         refused = await ask(two)
         assert (refused.status_code, refused.json()["serviceUnavailable"]) == (503, True)
