@@ -34,7 +34,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 @admin.register(Lease)
 class LeaseAdmin(ReadOnlyAdmin):
     list_display = ("service", "owner", "fencing_token", "started_at", "last_activity_at", "expires_at")
-    exclude = ("session_id",)
+    fields = readonly_fields = (*list_display, "ttl", "idle_timeout")  # and not the session's secret
 
 
 @admin.register(Hold)
