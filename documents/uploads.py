@@ -17,38 +17,23 @@ STORED_WITHOUT_TEXT = (
 )
 
 
-def store_file(
-    file: "UploadedFile[Any]", *, owner: str, title: str, summary: str, tags: list[str]
-) -> Document:
-    """Read the file in a child process and keep its text. Raises ExtractionError."""
-    name = file.name or "document"
+def read_file(file: "UploadedFile[Any]") -> Extracted:
+    """The text of a file, read in a child process; empty if it holds none. Raises ExtractionError."""
     try:
-        extracted = sandbox.extract(name, file.read())
+        return sandbox.extract(file.name or "", file.read())
     except NoText:
-        extracted = Extracted(text="", pages=[], content_type="text")
-    return _store(
-        extracted, file.size or 0, owner=owner, title=title or title_of(name), summary=summary, tags=tags
-    )
+        return Extracted(text="", pages=[], content_type="text")
 
 
-def store_pasted(
-    content: str, *, owner: str, content_type: str, title: str, summary: str, tags: list[str]
+def read_pasted(content: str, content_type: str) -> Extracted:
+    """A text that was sent as it is."""
+    return Extracted(text=content.replace("\r\n", "\n"), pages=[], content_type=content_type)
+
+
+def store_upload(
+    extracted: Extracted, *, size: int, owner: str, title: str, summary: str, tags: list[str]
 ) -> Document:
-    """Keep a text that was sent as it is."""
-    extracted = Extracted(text=content.replace("\r\n", "\n"), pages=[], content_type=content_type)
-    return _store(extracted, len(content.encode()), owner=owner, title=title, summary=summary, tags=tags)
-
-
-def title_of(file_name: str) -> str:
-    """A title from a file's name, which may be anything that a client cares to send."""
-    stem = PurePath(file_name.replace("\\", "/")).stem
-    printable = "".join(character if character.isprintable() else " " for character in stem)
-    return re.sub(r"\s+", " ", printable).strip()[:200] or "Untitled document"
-
-
-def _store(
-    extracted: Extracted, size: int, *, owner: str, title: str, summary: str, tags: list[str]
-) -> Document:
+    """Keep what was read, `size` bytes as sent, for its owner."""
     return store(
         Document(
             owner=owner,
@@ -62,3 +47,10 @@ def _store(
             word_count=len(extracted.text.split()),
         )
     )
+
+
+def title_of(file_name: str) -> str:
+    """A title from a file's name, which may be anything that a client cares to send."""
+    stem = PurePath(file_name.replace("\\", "/")).stem
+    printable = "".join(character if character.isprintable() else " " for character in stem)
+    return re.sub(r"\s+", " ", printable).strip()[:200] or "Untitled document"

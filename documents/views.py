@@ -17,7 +17,7 @@ from documents.conversion import Conversion, convert
 from documents.models import Chunk, Document, DocumentQuerySet
 from documents.page import page
 from documents.search import find
-from documents.uploads import STORED_WITHOUT_TEXT, store_file, store_pasted
+from documents.uploads import STORED_WITHOUT_TEXT, read_file, read_pasted, store_upload, title_of
 from leases.owned_view import OwnedView
 from leases.owners import settle_owner
 
@@ -75,19 +75,28 @@ class Upload(DocumentList):
 
     def _store_file(self, request: Request) -> Document:
         sent = _valid(shapes.UploadedFile(data=request.data))
-        file = sent.pop("file")
+        file = sent["file"]
         if file.size > shapes.FILE_MAX_BYTES:
             raise TooLarge("The file is larger than 10 MB. Please split it and upload the parts.")
-        return store_file(file, owner=settle_owner(request), **sent)
+        extracted = read_file(file)
+        return store_upload(
+            extracted,
+            size=file.size,
+            owner=settle_owner(request),
+            title=sent["title"] or title_of(file.name),
+            summary=sent["summary"],
+            tags=sent["tags"],
+        )
 
     def _store_pasted(self, request: Request) -> Document:
         sent = _valid(shapes.PastedDocument(data=request.data))
-        if len(sent["content"].encode()) > shapes.PASTED_MAX_BYTES:
+        size = len(sent["content"].encode())
+        if size > shapes.PASTED_MAX_BYTES:
             raise TooLarge("The text is longer than 1 MB. Please upload it as a file instead, or split it.")
-        return store_pasted(
-            sent["content"],
+        return store_upload(
+            read_pasted(sent["content"], sent["contentType"]),
+            size=size,
             owner=settle_owner(request),
-            content_type=sent["contentType"],
             title=sent["title"],
             summary=sent["summary"],
             tags=sent["tags"],

@@ -170,6 +170,7 @@ class TestUpload:
         assert response.status_code == status, response.content
         assert response.json()["error"].endswith(".")
         assert not Document.objects.exists()
+        assert not api.cookies, "a refused stranger needs no session"
 
     def test_a_scan_is_kept_and_its_conversion_says_why_not(self, api: APIClient) -> None:
         response = upload_file(api, "scan.pdf", files.scanned_pdf())
