@@ -7,7 +7,6 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.db.models.functions import Now
 from django.http import Http404
 
@@ -16,6 +15,7 @@ from chat.engines.base import ChatMessage, Engine, EngineError, Usage
 from chat.models import NOT_FOUND, Conversation, Message, Role
 from chat.prompts import Fitted, Passage, fit, fit_passages
 from documents.search import Found, Hit, find
+from leases.database import in_database
 from leases.holding import Held, ahold
 
 SERVICE = "lightweight-llm"
@@ -74,7 +74,7 @@ async def _answer(
     engine = get_engine()
     history = question.history
     if history is None:
-        history = await sync_to_async(_remembered)(conversation) if conversation else []
+        history = await in_database(_remembered, conversation) if conversation else []
     hits = found.hits if found else []
     if found:
         fitted = await fit_passages(
@@ -96,7 +96,7 @@ async def _answer(
     text, usage = await _generate(engine, fitted, question.temperature, held)
     seconds = monotonic() - began
     if conversation is not None:
-        await sync_to_async(_save)(held, conversation, question.message, text, hits)
+        await in_database(_save, held, conversation, question.message, text, hits)
     return Answer(
         text=text,
         usage=usage,
@@ -124,7 +124,12 @@ async def _generate(engine: Engine, fitted: Fitted, temperature: float, held: He
                 pieces.append(piece)
     if usage is None:
         raise EngineError("The model stopped in the middle of its answer. Please try again.")
-    return "".join(pieces).strip(), usage
+    return _storable("".join(pieces)).strip(), usage
+
+
+def _storable(text: str) -> str:
+    """Halves of a character that came in two tokens become one, and what no database takes goes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "")
 
 
 def _remembered(conversation: Conversation) -> list[ChatMessage]:

@@ -6,6 +6,8 @@ from rest_framework import serializers
 
 from chat.answering import Answer, source
 from chat.models import Conversation, Message, Role
+from chat.prompts import NEWEST_MESSAGES
+from leases.fields import BoundedList, RequestSerializer, sentences
 
 MESSAGE_MAX = 100_000  # characters; the model's window is narrower still, and says so in tokens
 WITHOUT_VECTORS = (
@@ -14,12 +16,7 @@ WITHOUT_VECTORS = (
 )
 
 
-def sentences(sentence: str, **others: str) -> dict[str, Any]:
-    """One sentence for every way in which a field can be missing, and others for the rest."""
-    return dict.fromkeys(("required", "blank", "null", "invalid", "empty", "not_a_list"), sentence) | others
-
-
-class HistoryMessage(serializers.Serializer[Any]):
+class HistoryMessage(RequestSerializer):
     role = serializers.ChoiceField(
         Role.choices,
         error_messages=sentences(
@@ -34,6 +31,18 @@ class HistoryMessage(serializers.Serializer[Any]):
     )
 
 
+class HistoryField(serializers.ListField):
+    """What was said before, of which only the newest messages are looked at: a conversation may grow."""
+
+    child = HistoryMessage()
+
+    def __init__(self) -> None:
+        super().__init__(default=None, error_messages=sentences("The history must be a list of messages."))
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        return super().to_internal_value(data[-NEWEST_MESSAGES:] if isinstance(data, list) else data)
+
+
 class SamplingField(serializers.FloatField):
     def __init__(self) -> None:
         sentence = "Temperature must be a number from 0 to 2."
@@ -41,9 +50,7 @@ class SamplingField(serializers.FloatField):
             default=0.7,
             min_value=0,
             max_value=2,
-            error_messages=dict.fromkeys(
-                ("invalid", "null", "min_value", "max_value", "max_string_length"), sentence
-            ),
+            error_messages=sentences(sentence),
         )
 
 
@@ -54,9 +61,7 @@ class LengthField(serializers.IntegerField):
             default=512,
             min_value=1,
             max_value=100_000,
-            error_messages=dict.fromkeys(
-                ("invalid", "null", "min_value", "max_value", "max_string_length"), sentence
-            ),
+            error_messages=sentences(sentence),
         )
 
 
@@ -69,7 +74,7 @@ class MessageField(serializers.CharField):
         super().__init__(max_length=MESSAGE_MAX, error_messages=sentences(required, max_length=too_long))
 
 
-class ChatRequest(serializers.Serializer[Any]):
+class ChatRequest(RequestSerializer):
     """The body of POST /api/lightweight-llm/chat."""
 
     message = MessageField("Message is required")
@@ -79,9 +84,7 @@ class ChatRequest(serializers.Serializer[Any]):
         trim_whitespace=False,
         error_messages=sentences("The context must be text."),
     )
-    conversation_history = HistoryMessage(
-        many=True, default=None, error_messages=sentences("The history must be a list of messages.")
-    )
+    conversation_history = HistoryField()
     max_length = LengthField()
     temperature = SamplingField()
     sessionId = serializers.CharField(  # noqa: N815 - the contract's name
@@ -92,11 +95,11 @@ class ChatRequest(serializers.Serializer[Any]):
     )
 
 
-class DocumentChatRequest(serializers.Serializer[Any]):
+class DocumentChatRequest(RequestSerializer):
     """The body of POST /api/RAG/chat."""
 
     message = MessageField("Message and document IDs are required")
-    documentIds = serializers.ListField(  # noqa: N815 - the contract's name
+    documentIds = BoundedList(  # noqa: N815 - the contract's name
         child=serializers.CharField(
             max_length=100, error_messages=sentences("Each document id must be text.")
         ),
@@ -106,9 +109,7 @@ class DocumentChatRequest(serializers.Serializer[Any]):
             "Message and document IDs are required", max_length="Please choose at most 50 documents."
         ),
     )
-    conversationHistory = HistoryMessage(  # noqa: N815 - the contract's name
-        many=True, default=None, error_messages=sentences("The history must be a list of messages.")
-    )
+    conversationHistory = HistoryField()  # noqa: N815 - the contract's name
     sessionId = serializers.CharField(  # noqa: N815 - the contract's name
         default=None,
         allow_null=True,
@@ -119,7 +120,7 @@ class DocumentChatRequest(serializers.Serializer[Any]):
     temperature = SamplingField()
 
 
-class NewConversation(serializers.Serializer[Any]):
+class NewConversation(RequestSerializer):
     title = serializers.CharField(
         default="",
         allow_blank=True,

@@ -4,7 +4,7 @@ from chat import views
 
 urlpatterns = [
     re_path(r"^lightweight-llm/chat/?$", views.Chat.as_view(), name="chat"),
-    re_path(r"^lightweight-llm/status/?$", views.engine_status, name="chat-status"),
+    re_path(r"^lightweight-llm/status/?$", views.EngineStatus.as_view(), name="chat-status"),
     re_path(r"^RAG/(?:document-)?chat/?$", views.DocumentChat.as_view(), name="document-chat"),
     re_path(r"^conversations/?$", views.ConversationList.as_view(), name="conversations"),
     re_path(

@@ -1,20 +1,18 @@
 """The chat routes of the contract, and the conversations that they save."""
 
 from time import monotonic
-from typing import Any
 
-from asgiref.sync import sync_to_async
-from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from chat import serializers as shapes
 from chat.answering import Question, answer
 from chat.engines import get_engine
 from chat.models import Conversation, ConversationQuerySet
+from leases.database import in_database
+from leases.fields import valid, valid_now
 from leases.owned_view import OwnedView
 from leases.owners import passing_owner, settle_owner
 
@@ -30,14 +28,14 @@ class ConversationView(OwnedView):
 
     async def continued(self, session_id: str | None) -> Conversation | None:
         """The conversation that a request continues, None for none. Raises Http404."""
-        return await sync_to_async(self.conversations.pick_one)(session_id) if session_id else None
+        return await in_database(self.conversations.pick_one, session_id) if session_id else None
 
 
 class Chat(ConversationView):
     """POST: one message to the chat model. Without `sessionId` nothing is kept."""
 
     async def post(self, request: Request) -> Response:
-        asked = _valid(shapes.ChatRequest(data=request.data))
+        asked = await valid(shapes.ChatRequest(data=request.data))
         question = Question(
             message=asked["message"],
             context=asked["context"],
@@ -54,7 +52,7 @@ class DocumentChat(ConversationView):
 
     async def post(self, request: Request) -> Response:
         began = monotonic()
-        asked = _valid(shapes.DocumentChatRequest(data=request.data))
+        asked = await valid(shapes.DocumentChatRequest(data=request.data))
         question = Question(
             message=asked["message"],
             history=asked["conversationHistory"] or None,
@@ -81,7 +79,7 @@ class ConversationList(ConversationView):
         )
 
     def post(self, request: Request) -> Response:
-        asked = _valid(shapes.NewConversation(data=request.data))
+        asked = valid_now(shapes.NewConversation(data=request.data))
         conversation = Conversation.objects.create(owner=settle_owner(request), title=asked["title"])
         return Response(
             {"success": True, **shapes.conversation_fields(conversation)}, status=status.HTTP_201_CREATED
@@ -107,24 +105,19 @@ class ConversationDetail(ConversationView):
         return Response({"success": True, "sessionId": session_id, "message": "The conversation is deleted."})
 
 
-@never_cache
-@require_safe
-async def engine_status(request: HttpRequest) -> HttpResponse:
-    """The health of the chat model."""
-    health = get_engine().health()
-    state = "ready" if health.ready else "error" if health.error else "loading"
-    return JsonResponse(
-        {
-            "success": True,
-            "status": state,
-            "ready": health.ready,
-            "model": health.model,
-            "error": health.error,
-        }
-    )
+class EngineStatus(APIView):
+    """GET: the health of the chat model."""
 
-
-def _valid(shape: Any) -> dict[str, Any]:
-    shape.is_valid(raise_exception=True)
-    values: dict[str, Any] = shape.validated_data
-    return values
+    def get(self, request: Request) -> Response:
+        health = get_engine().health()
+        state = "ready" if health.ready else "error" if health.error else "loading"
+        return Response(
+            {
+                "success": True,
+                "status": state,
+                "ready": health.ready,
+                "model": health.model,
+                "error": health.error,
+            },
+            headers={"Cache-Control": "no-store"},
+        )

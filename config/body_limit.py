@@ -12,11 +12,11 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class BodyTooLarge(Exception):  # noqa: N818
-    """The client sent more than REQUEST_MAX_BYTES."""
+    """The client sent more than its request may carry."""
 
 
 class BodyLimit:
-    """ASGI middleware: 413 for a body over REQUEST_MAX_BYTES, declared or not, before it is stored."""
+    """ASGI middleware: 413 for a body over its path's limit, declared or not, before it is stored."""
 
     def __init__(self, application: Callable[[Any, Any, Any], Awaitable[None]]) -> None:
         self.application = application
@@ -25,8 +25,13 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
-        if _declared_length(scope) > settings.REQUEST_MAX_BYTES:
-            await _refuse(send)
+        most = (
+            settings.UPLOAD_MAX_BYTES
+            if scope["path"] in settings.UPLOAD_PATHS
+            else settings.REQUEST_MAX_BYTES
+        )
+        if _declared_length(scope) > most:
+            await _refuse(send, most)
             return
         received = 0
 
@@ -34,14 +39,14 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > settings.REQUEST_MAX_BYTES:
+            if received > most:
                 raise BodyTooLarge
             return message
 
         try:
             await self.application(scope, bounded, send)
         except BodyTooLarge:
-            await _refuse(send)
+            await _refuse(send, most)
 
 
 def _declared_length(scope: Message) -> int:
@@ -51,8 +56,8 @@ def _declared_length(scope: Message) -> int:
     return 0
 
 
-async def _refuse(send: Send) -> None:
-    megabytes = settings.REQUEST_MAX_BYTES // (1024 * 1024) - 1
+async def _refuse(send: Send, most: int) -> None:
+    megabytes = most // (1024 * 1024)
     body = json.dumps(
         {
             "success": False,

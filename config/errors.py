@@ -6,14 +6,30 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
 
+def _of_api(request: HttpRequest) -> bool:
+    return request.path == "/api" or request.path.startswith("/api/")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _of_api(request):
+        return _json("The server cannot make sense of this request. Please check it and send it again.", 400)
+    return defaults.bad_request(request, exception)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _of_api(request):
+        return _json("You may not do this. Please sign in with an account that may.", 403)
+    return defaults.permission_denied(request, exception)
+
+
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if request.path.startswith("/api/"):
+    if _of_api(request):
         return _json("There is nothing at this address. Please check it for a typing error.", 404)
     return defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    if request.path.startswith("/api/"):
+    if _of_api(request):
         return _json("Something went wrong on our side. Please try again in a moment.", 500)
     return defaults.server_error(request)
 

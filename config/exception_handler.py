@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from chat.prompts import MessageTooLong
+from django.core.exceptions import SuspiciousOperation
 from rest_framework.response import Response
 
 from chat.engines.base import EngineError, EngineTimeout
+from chat.prompts import MessageTooLong
 from documents.embedders.base import EmbeddingError, EmbeddingTimeout
 from documents.extraction import ExtractionBusy, ExtractionError, UnsupportedFile
 from leases.exception_handler import exception_handler as lease_exception_handler
@@ -21,6 +22,7 @@ STATUSES: list[tuple[type[Exception], int]] = [
     (ExtractionError, 422),
     (MessageTooLong, 400),
 ]
+STRANGE = "The server cannot make sense of this request. Please check it and send it again."
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
@@ -31,6 +33,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
             if status in (502, 504):
                 body["details"] = getattr(exc, "details", "")
             return Response(body, status=status)
+    if isinstance(exc, SuspiciousOperation):
+        return Response({"success": False, "error": STRANGE}, status=400)
     response = lease_exception_handler(exc, context)
     if response is not None and "success" not in response.data:
         response.data = {"success": False, "error": _sentence(response.data)}

@@ -44,6 +44,8 @@ def database() -> dict[str, Any]:
         config["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}  # a file: tests start other processes
     else:
         options.setdefault("pool", {"min_size": 1, "max_size": 10, "timeout": 20})
+        options.setdefault("connect_timeout", 10)
+        options.setdefault("tcp_user_timeout", 20_000)  # ms: a host that is gone must not hang a lease
         options.setdefault("server_side_binding", True)
         options.setdefault("prepare_threshold", 3)
     return config
@@ -109,18 +111,22 @@ SESSION_COOKIE_AGE = int(timedelta(days=90).total_seconds())
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "config.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.json_parser.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.negotiation.JSONOnly",
+    "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "config.exception_handler.exception_handler",
 }
 REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
 
-# Bytes that one request may carry: a 10 MB file and what a form wraps around it.
-REQUEST_MAX_BYTES = 11 * 1024 * 1024
-DATA_UPLOAD_MAX_MEMORY_SIZE = REQUEST_MAX_BYTES
+# Bytes that one request may carry: an upload is a 10 MB file and what a form wraps around it.
+UPLOAD_MAX_BYTES = 11 * 1024 * 1024
+REQUEST_MAX_BYTES = 2 * 1024 * 1024
+UPLOAD_PATHS = ("/api/RAG/upload", "/api/RAG/upload/")
+DATA_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_MAX_BYTES
 
 # Leases, in seconds. A service may override the TTL and the idle timeout in the admin.
 LEASE_TTL = env.float("LEASE_TTL", default=30.0)

@@ -1,12 +1,13 @@
 """Tokens for programs: shown once, stored as a digest."""
 
-from knox.auth import TokenAuthentication
 from knox.models import get_token_model
 from rest_framework.authentication import BasicAuthentication
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
+
+from config.authentication import TokenAuthentication
 
 
 class Tokens(APIView):

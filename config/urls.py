@@ -6,6 +6,8 @@ from django.views.generic import RedirectView
 
 from config import tokens
 
+handler400 = "config.errors.bad_request"
+handler403 = "config.errors.forbidden"
 handler404 = "config.errors.not_found"
 handler500 = "config.errors.server_error"
 

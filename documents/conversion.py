@@ -1,11 +1,11 @@
 """File to text to chunks to vectors: what happens to a document, and under which lease."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
 import numpy as np
-from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.db.models.functions import Now
 from django.http import Http404
@@ -17,6 +17,7 @@ from documents.embedders.base import Embedder
 from documents.extraction import NoText
 from documents.models import NOT_FOUND, Chunk, Document
 from documents.vectors import Vectors
+from leases.database import in_database
 from leases.holding import Held, ahold
 
 SERVICE = "vector-convert"
@@ -62,15 +63,15 @@ async def convert(document: Document, owner: str) -> Conversion:
     if not document.text.strip():
         raise NoText(NO_TEXT)
     if document.embedding_model == embedder.model:
-        count = await document.chunks.acount()
+        count = await in_database(document.chunks.count)
         return _conversion(
             document, embedder, count, document.embedding_dimensions or 0, began=began, unchanged=True
         )
     async with ahold(SERVICE, owner) as held:
-        pieces = await sync_to_async(chunk)(document.text, document.content_type, document.pages)
+        pieces = await asyncio.to_thread(chunk, document.text, document.content_type, document.pages)
         held.activity()
         vectors = await _embed(embedder, [piece.text for piece in pieces], held)
-        await sync_to_async(_swap)(held, document, pieces, vectors, embedder.model)
+        await in_database(_swap, held, document, pieces, vectors, embedder.model)
     return _conversion(document, embedder, len(pieces), vectors.shape[1], began=began, unchanged=False)
 
 

@@ -1,7 +1,7 @@
 """One page of a list of documents, newest first."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from django.db.models import Q
@@ -29,6 +29,6 @@ def _cursor(document: Document) -> str:
 def _place(cursor: str) -> tuple[datetime, UUID]:
     try:
         moment, pk = urlsafe_b64decode(cursor.encode()).decode().split(" ")
-        return datetime.fromisoformat(moment), UUID(pk)
-    except ValueError:
+        return datetime.fromisoformat(moment).astimezone(UTC), UUID(pk)
+    except (ValueError, OverflowError):
         raise ValidationError("That cursor is not one of ours. Please start from the first page.") from None

@@ -16,7 +16,6 @@ from threading import local
 
 import numpy as np
 import Stemmer
-from asgiref.sync import sync_to_async
 from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
@@ -28,6 +27,7 @@ from documents.embedders import get_embedder
 from documents.embedders.base import EmbeddingError
 from documents.models import Chunk, Document
 from documents.vectors import Vector
+from leases.database import in_database
 
 logger = logging.getLogger(__name__)
 
@@ -75,14 +75,14 @@ async def find(owner: str | None, query: str, *, document_ids: Sequence[str] | N
     Raises Http404 if one of the ids is not a document of the owner's. Without an embedding engine that
     answers, the search is by keywords alone, and `by_meaning` says so.
     """
-    documents = await sync_to_async(Document.objects.for_owner(owner).pick)(document_ids)
+    documents = await in_database(Document.objects.for_owner(owner).pick, document_ids)
     embedder = get_embedder()
     try:
         vector = (await embedder.embed([query]))[0]
     except EmbeddingError:
         logger.exception("The query could not be embedded: searching by keywords alone.")
         vector = None
-    return await sync_to_async(search)(documents, query, vector, embedder.model, limit)
+    return await in_database(search, documents, query, vector, embedder.model, limit)
 
 
 def search(documents: QuerySet[Document], query: str, vector: Vector | None, model: str, limit: int) -> Found:

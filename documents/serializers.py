@@ -7,46 +7,38 @@ from rest_framework import serializers
 
 from documents.models import Chunk, ContentType, Document
 from documents.search import Found, Hit
+from leases.fields import BoundedList, RequestSerializer, sentences
 
 PASTED_MAX_BYTES = 1024 * 1024
 FILE_MAX_BYTES = 10 * 1024 * 1024
 NO_CONTENT = "Content is required"
 
 
-def required(sentence: str) -> dict[str, Any]:
-    """One sentence for every way in which a field can be missing."""
-    return dict.fromkeys(("required", "blank", "null", "invalid", "empty", "not_a_list"), sentence)
-
-
-def outside(sentence: str) -> dict[str, Any]:
-    """One sentence for every way in which a number can be wrong."""
-    return dict.fromkeys(("invalid", "min_value", "max_value", "max_string_length"), sentence)
-
-
 def milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-class TagsField(serializers.ListField):
-    child = serializers.CharField(max_length=50, error_messages=required("Each tag must be a short text."))
+class TagsField(BoundedList):
+    child = serializers.CharField(max_length=50, error_messages=sentences("Each tag must be a short text."))
 
 
-class PastedDocument(serializers.Serializer[Document]):
+class PastedDocument(RequestSerializer):
     """A document sent as JSON."""
 
     title = serializers.CharField(
         max_length=200,
-        error_messages=required("Title is required")
-        | {"max_length": "Please choose a title of at most 200 characters."},
+        error_messages=sentences(
+            "Title is required", max_length="Please choose a title of at most 200 characters."
+        ),
     )
-    content = serializers.CharField(error_messages=required(NO_CONTENT), trim_whitespace=False)
+    content = serializers.CharField(error_messages=sentences(NO_CONTENT), trim_whitespace=False)
     contentType = serializers.ChoiceField(  # noqa: N815 - the contract's name
         ContentType.choices,
         default=ContentType.TEXT,
         error_messages={"invalid_choice": "The content type must be markdown or text."},
     )
     tags = TagsField(
-        default=list, max_length=20, error_messages=required("Tags must be a list of short texts.")
+        default=list, max_length=20, error_messages=sentences("Tags must be a list of short texts.")
     )
     summary = serializers.CharField(
         default="",
@@ -61,12 +53,12 @@ class PastedDocument(serializers.Serializer[Document]):
         return content
 
 
-class UploadedFile(serializers.Serializer[Document]):
+class UploadedFile(RequestSerializer):
     """A document sent as a file of a form."""
 
     file = serializers.FileField(
         max_length=200,
-        error_messages=required("Please choose a file to upload.")
+        error_messages=sentences("Please choose a file to upload.")
         | {
             "empty": "The file is empty. Please choose one with text in it.",
             "max_length": "The file's name is too long. Please shorten it to 200 characters.",
@@ -79,7 +71,7 @@ class UploadedFile(serializers.Serializer[Document]):
         error_messages={"max_length": "Please choose a title of at most 200 characters."},
     )
     tags = TagsField(
-        default=list, max_length=20, error_messages=required("Tags must be a list of short texts.")
+        default=list, max_length=20, error_messages=sentences("Tags must be a list of short texts.")
     )
     summary = serializers.CharField(
         default="",
@@ -89,24 +81,24 @@ class UploadedFile(serializers.Serializer[Document]):
     )
 
 
-class ConversionRequest(serializers.Serializer[Any]):
-    document_id = serializers.CharField(max_length=100, error_messages=required("Document ID is required"))
+class ConversionRequest(RequestSerializer):
+    document_id = serializers.CharField(max_length=100, error_messages=sentences("Document ID is required"))
 
 
-class EmbeddingRequest(serializers.Serializer[Any]):
+class EmbeddingRequest(RequestSerializer):
     documentId = serializers.CharField(  # noqa: N815 - the contract's name
-        max_length=100, error_messages=required("Document ID is required"), source="document_id"
+        max_length=100, error_messages=sentences("Document ID is required"), source="document_id"
     )
 
 
-class PageRequest(serializers.Serializer[Any]):
+class PageRequest(RequestSerializer):
     """Which part of a list: `limit` rows from `cursor` on."""
 
     limit = serializers.IntegerField(
         default=50,
         min_value=1,
         max_value=200,
-        error_messages=outside("Limit must be a number from 1 to 200."),
+        error_messages=sentences("Limit must be a number from 1 to 200."),
     )
     cursor = serializers.CharField(default="", allow_blank=True, max_length=100)
     search = serializers.CharField(
@@ -117,40 +109,42 @@ class PageRequest(serializers.Serializer[Any]):
     )
 
 
-class ChunkPageRequest(serializers.Serializer[Any]):
+class ChunkPageRequest(RequestSerializer):
     limit = serializers.IntegerField(
         default=500,
         min_value=1,
         max_value=1000,
-        error_messages=outside("Limit must be a number from 1 to 1000."),
+        error_messages=sentences("Limit must be a number from 1 to 1000."),
     )
     cursor = serializers.IntegerField(
         default=0,
         min_value=0,
         max_value=2**31 - 1,
-        error_messages=outside("That cursor is not one of ours. Please start from the first page."),
+        error_messages=sentences("That cursor is not one of ours. Please start from the first page."),
     )
 
 
-class SearchRequest(serializers.Serializer[Any]):
+class SearchRequest(RequestSerializer):
     query = serializers.CharField(
         max_length=2000,
-        error_messages=required("A search query is required")
-        | {"max_length": "Please search for at most 2000 characters."},
+        error_messages=sentences(
+            "A search query is required", max_length="Please search for at most 2000 characters."
+        ),
     )
     limit = serializers.IntegerField(
         default=10,
         min_value=1,
         max_value=50,
-        error_messages=outside("Limit must be a number from 1 to 50."),
+        error_messages=sentences("Limit must be a number from 1 to 50."),
     )
-    documentIds = serializers.ListField(  # noqa: N815 - the contract's name
+    documentIds = BoundedList(  # noqa: N815 - the contract's name
         child=serializers.CharField(max_length=100),
         default=None,
         allow_null=True,
         max_length=50,
-        error_messages=required("Document IDs must be a list of ids.")
-        | {"max_length": "Please choose at most 50 documents."},
+        error_messages=sentences(
+            "Document IDs must be a list of ids.", max_length="Please choose at most 50 documents."
+        ),
     )
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
 from rest_framework import status
@@ -18,6 +17,8 @@ from documents.models import Chunk, Document, DocumentQuerySet
 from documents.page import page
 from documents.search import find
 from documents.uploads import STORED_WITHOUT_TEXT, read_file, read_pasted, store_upload, title_of
+from leases.database import in_database
+from leases.fields import valid, valid_now
 from leases.owned_view import OwnedView
 from leases.owners import settle_owner
 
@@ -40,7 +41,7 @@ class DocumentList(DocumentView):
     """GET: the caller's documents, newest first, by pages."""
 
     def get(self, request: Request) -> Response:
-        asked = _valid(shapes.PageRequest(data=request.query_params))
+        asked = valid_now(shapes.PageRequest(data=request.query_params))
         documents = self.documents
         if words := asked["search"]:
             documents = documents.filter(
@@ -63,7 +64,7 @@ class Upload(DocumentList):
     parser_classes = [*api_settings.DEFAULT_PARSER_CLASSES, MultiPartParser]
 
     def post(self, request: Request) -> Response:
-        document = self._store_file(request) if request.FILES else self._store_pasted(request)
+        document = self._store_file(request) if is_form(request) else self._store_pasted(request)
         message = f"“{document.title}” is uploaded. Convert it to find it by meaning."
         body = {
             "success": True,
@@ -74,7 +75,7 @@ class Upload(DocumentList):
         return Response(body, status=status.HTTP_201_CREATED)
 
     def _store_file(self, request: Request) -> Document:
-        sent = _valid(shapes.UploadedFile(data=request.data))
+        sent = valid_now(shapes.UploadedFile(data=request.data))
         file = sent["file"]
         if file.size > shapes.FILE_MAX_BYTES:
             raise TooLarge("The file is larger than 10 MB. Please split it and upload the parts.")
@@ -89,7 +90,7 @@ class Upload(DocumentList):
         )
 
     def _store_pasted(self, request: Request) -> Document:
-        sent = _valid(shapes.PastedDocument(data=request.data))
+        sent = valid_now(shapes.PastedDocument(data=request.data))
         size = len(sent["content"].encode())
         if size > shapes.PASTED_MAX_BYTES:
             raise TooLarge("The text is longer than 1 MB. Please upload it as a file instead, or split it.")
@@ -129,7 +130,7 @@ class DocumentChunks(DocumentView):
     """GET: a document's chunks in their order, by pages."""
 
     def get(self, request: Request, document_id: str) -> Response:
-        asked = _valid(shapes.ChunkPageRequest(data=request.query_params))
+        asked = valid_now(shapes.ChunkPageRequest(data=request.query_params))
         document = self.documents.pick_one(document_id)
         chunks = document.chunks.order_by("index").filter(index__gte=asked["cursor"]).defer("vector")
         rows: list[Chunk] = list(chunks[: asked["limit"] + 1])
@@ -153,8 +154,8 @@ class Conversions(DocumentView):
     request_shape: type[shapes.ConversionRequest | shapes.EmbeddingRequest] = shapes.ConversionRequest
 
     async def post(self, request: Request) -> Response:
-        document_id = _valid(self.request_shape(data=request.data))["document_id"]
-        document = await sync_to_async(self.documents.pick_one)(document_id)
+        document_id = (await valid(self.request_shape(data=request.data)))["document_id"]
+        document = await in_database(self.documents.pick_one, document_id)
         return Response(_conversion_fields(await convert(document, document.owner)))
 
 
@@ -169,7 +170,7 @@ class Search(DocumentView):
         return await self._search(request.data)
 
     async def _search(self, data: Any) -> Response:
-        asked = _valid(shapes.SearchRequest(data=data))
+        asked = await valid(shapes.SearchRequest(data=data))
         found = await find(
             self.owner, asked["query"], document_ids=asked["documentIds"], limit=asked["limit"]
         )
@@ -192,10 +193,8 @@ class Stats(DocumentView):
         return Response({"success": True, **documents, **chunks})
 
 
-def _valid(shape: Any) -> dict[str, Any]:
-    shape.is_valid(raise_exception=True)
-    values: dict[str, Any] = shape.validated_data
-    return values
+def is_form(request: Request) -> bool:
+    return bool(request.content_type.startswith("multipart/"))
 
 
 def _conversion_fields(conversion: Conversion) -> dict[str, Any]:

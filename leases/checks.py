@@ -16,7 +16,7 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
             id="leases.E001",
         )
         for name in ("LEASE_TTL", "LEASE_HEARTBEAT", "LEASE_IDLE_TIMEOUT")
-        if not getattr(settings, name) > 0
+        if not 0 < getattr(settings, name) < 1e9
     ]
     if not found and settings.LEASE_HEARTBEAT > settings.LEASE_TTL / 2:
         found.append(

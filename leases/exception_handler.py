@@ -13,16 +13,16 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     if isinstance(exc, ServiceBusy):
         return _unavailable(exc, reason=exc.reason, service=exc.service, retry_after=exc.retry_after)
     if isinstance(exc, LeaseLost):
-        return _unavailable(exc, reason=exc.outcome, service=exc.service, retry_after=1)
+        return _unavailable(exc, ended=exc.outcome, service=exc.service, retry_after=1)
     return drf_exception_handler(exc, context)
 
 
-def _unavailable(exc: LeaseError, *, reason: str, service: str, retry_after: int) -> Response:
+def _unavailable(exc: LeaseError, *, service: str, retry_after: int, **more: str) -> Response:
     body = {
         "success": False,
         "error": str(exc),
         "serviceUnavailable": True,
-        "reason": reason,
+        **more,
         "service": service,
         "retryAfter": retry_after,
         "queueLength": 0,

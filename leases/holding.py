@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
 from leases import mutex
+from leases.database import returning
 from leases.exceptions import LeaseLost
 from leases.models import Outcome
 
@@ -38,8 +39,9 @@ class Held:
     def __init__(self, grant: mutex.Grant, taken_at: float) -> None:
         self.grant = grant
         self.lost: LeaseLost | None = None
+        self.writing = False
         self._active_at = taken_at
-        self._heartbeat: float = min(settings.LEASE_HEARTBEAT, grant.ttl / 3)
+        self._heartbeat: float = min(settings.LEASE_HEARTBEAT, grant.ttl / 3, grant.idle_timeout / 3)
         self._expires_at = taken_at + min(grant.ttl, grant.idle_timeout)
 
     def activity(self) -> None:
@@ -52,16 +54,25 @@ class Held:
     def fenced(self) -> Iterator[None]:
         """A transaction that commits only while this lease is held: write results inside it.
 
-        Raises LeaseLost if the lease has gone to somebody else or ended, and writes nothing then.
+        The row is locked meanwhile, so the lease cannot end before the commit, however long the writing
+        takes; it is prolonged with it. Raises LeaseLost, and writes nothing, if the lease is gone.
         """
-        with transaction.atomic(durable=True):
-            if not mutex.confirm(self.grant):
-                raise self.loss(mutex.fate(self.grant))
-            yield
+        self.writing = True
+        try:
+            with transaction.atomic(durable=True):
+                if not mutex.confirm(self.grant):
+                    raise self.loss(mutex.fate(self.grant))
+                yield
+                self._active_at = monotonic()
+                self._expires_at = self._active_at + mutex.prolong(self.grant)
+        finally:
+            self.writing = False
 
     def beat(self) -> None:
         """One heartbeat. Raises LeaseLost when the lease is gone, or when this process could not
         keep it: too long without activity, or without an answer from the database."""
+        if self.writing:
+            return  # the row is locked by our own transaction, and ours until that ends
         asked_at = monotonic()
         if self.until_expiry() <= 0 and self._is_idle():
             raise self.overdue()
@@ -87,8 +98,12 @@ class Held:
         return monotonic() - self._active_at >= self.grant.idle_timeout
 
     def until_beat(self) -> float:
-        """Seconds to wait before the next heartbeat is due."""
-        return max(min(self._heartbeat, self._expires_at - monotonic()), 0.0)
+        """Seconds to wait before the next heartbeat is due: closer together towards the expiry, so that
+        the last signs of activity are told in time."""
+        if self.writing:
+            return self._heartbeat
+        left = self.until_expiry()
+        return min(self._heartbeat, max(left / 2, min(left, 0.05)))
 
     def until_expiry(self) -> float:
         """Seconds for which this process may still believe that it holds the lease."""
@@ -169,6 +184,7 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
         self._task, self._cancelling = task, task.cancelling()
         self._held = Held(grant, taken_at)
         self._beating = asyncio.ensure_future(self._keep())
+        _holding.add(self)
         return self._held
 
     async def __aexit__(
@@ -176,7 +192,8 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
     ) -> None:
         self._beating.cancel()
         releasing = _in_thread(_release, self._held)
-        cancelled = await _finish(releasing)
+        cancelled = await _finish(releasing, seconds=max(self._held.until_expiry(), RELEASE_PATIENCE))
+        _holding.discard(self)
         lost = self._held.lost
         if lost is not None and self._task.uncancel() <= self._cancelling:
             # The cancellation was ours, not somebody else's: what it means is that the lease is lost.
@@ -184,8 +201,13 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
                 raise lost from error
         elif cancelled is not None:
             raise cancelled
-        elif error is None and (gone := releasing.result()) is not None:
+        elif error is None and releasing.done() and (gone := releasing.result()) is not None:
             raise gone
+
+    @property
+    def task(self) -> "asyncio.Task[Any]":
+        """The task that does the work."""
+        return self._task
 
     async def _keep(self) -> None:
         try:
@@ -202,36 +224,57 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
             async with asyncio.timeout(max(self._held.until_expiry(), 0.05)):
                 await _in_thread(self._held.beat)
         except TimeoutError:
-            raise self._held.overdue() from None
+            if not self._held.writing:
+                raise self._held.overdue() from None
 
+
+RELEASE_PATIENCE = 1.0  # seconds for which an answer waits at least for its release
+
+_holding: set[ahold] = set()
 
 # Lease statements take a millisecond; more threads than this would only queue at the database.
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="lease")
 
 
-def _closing(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    try:
-        return function(*args, **kwargs)
-    finally:
-        connection.close()
-
-
 def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
-    call = partial(_closing, function, *args, **kwargs)
+    call = partial(returning, function, *args, **kwargs)
     return asyncio.get_running_loop().run_in_executor(_threads, call)
 
 
-async def _finish(work: "asyncio.Future[T]") -> asyncio.CancelledError | None:
-    """Wait for the work to end whatever happens, and return the cancellation that came meanwhile."""
+async def _finish(work: "asyncio.Future[T]", *, seconds: float) -> asyncio.CancelledError | None:
+    """Wait for the work, at most so long, and return the cancellation that came meanwhile."""
     cancelled = None
-    while not work.done():
+    deadline = monotonic() + seconds
+    while not work.done() and (left := deadline - monotonic()) > 0:
         try:
-            await asyncio.shield(work)
+            await asyncio.wait({work}, timeout=left)
         except asyncio.CancelledError as error:
             cancelled = error
+    if not work.done():
+        logger.error("A lease is not released yet: the database does not answer. It will expire.")
     return cancelled
 
 
 def _release_unclaimed(acquiring: "asyncio.Future[mutex.Grant]") -> None:
     if not acquiring.cancelled() and acquiring.exception() is None:
-        _threads.submit(_closing, mutex.release, acquiring.result())
+        _threads.submit(returning, _give_back, acquiring.result())
+
+
+def _give_back(grant: mutex.Grant) -> None:
+    try:
+        mutex.release(grant)
+    except DatabaseError:
+        logger.exception("Could not release %s; it will expire.", grant.service_id)
+
+
+async def shut_down(seconds: float) -> None:
+    """Cancel the work of every hold in this event loop and wait, at most so long, until it has released.
+
+    For the end of a server, whose process would otherwise be gone before its leases are.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = {holding.task for holding in _holding if holding.task.get_loop() is loop}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=seconds)

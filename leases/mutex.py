@@ -44,7 +44,7 @@ class Dialect:
     until: str  # seconds from now to {time}
     least: str
     greatest: str
-    for_share: str
+    locked: str
     skip_locked: str
 
     def shift(self, time: str, seconds: str) -> str:
@@ -57,7 +57,7 @@ SQLITE = Dialect(
     until="(julianday({time}) - julianday('now')) * 86400.0",
     least="min",
     greatest="max",
-    for_share="",  # a transaction here is IMMEDIATE: nobody else writes until it ends
+    locked="",  # a transaction here is IMMEDIATE: nobody else writes until it ends
     skip_locked="",
 )
 POSTGRESQL = Dialect(
@@ -66,7 +66,7 @@ POSTGRESQL = Dialect(
     until="CAST(EXTRACT(EPOCH FROM {time} - statement_timestamp()) AS double precision)",
     least="least",
     greatest="greatest",
-    for_share="FOR SHARE",
+    locked="FOR NO KEY UPDATE",
     skip_locked="FOR UPDATE SKIP LOCKED",
 )
 
@@ -107,12 +107,18 @@ class Statements:
             WHERE lease.service_id = %(service_id)s AND service.id = lease.service_id
                 AND (lease.session_id IS NULL OR lease.expires_at <= {now})
             RETURNING fencing_token, ttl, idle_timeout"""
+        # A heartbeat that waited for its row must not take back what was granted meanwhile: hence greatest.
+        renewed = f"{dialect.least}({shift(now, 'ttl')}, {shift(activity, 'idle_timeout')})"
         self.renew = f"""
             UPDATE leases_lease SET
-                last_activity_at = {activity},
-                expires_at = {dialect.least}({shift(now, "ttl")}, {shift(activity, "idle_timeout")})
+                last_activity_at = {activity}, expires_at = {dialect.greatest}(expires_at, {renewed})
             WHERE {self.HOLDER} AND expires_at > {now}
             RETURNING {dialect.until.format(time="expires_at")}"""
+        # Only in the transaction that has confirmed the lease and still has its row locked.
+        self.prolong = f"""
+            UPDATE leases_lease SET
+                last_activity_at = {now}, expires_at = {shift(now, f"{dialect.least}(ttl, idle_timeout)")}
+            WHERE {self.HOLDER}"""
         self.release = f"""
             UPDATE leases_lease AS lease SET session_id = NULL, ended_by = '', ended_reason = '',
                 ended_as = CASE WHEN lease.expires_at > {now} THEN %(ended_as)s ELSE {lapsed} END
@@ -125,7 +131,7 @@ class Statements:
             RETURNING service_id"""
         self.confirm = f"""
             SELECT expires_at FROM leases_lease
-            WHERE {self.HOLDER} AND expires_at > {now} {dialect.for_share}"""
+            WHERE {self.HOLDER} AND expires_at > {now} {dialect.locked}"""
         self.fate = f"""
             SELECT outcome FROM leases_hold WHERE session_id = %(session_id)s
             UNION ALL
@@ -219,6 +225,16 @@ def confirm(grant: Grant) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(STATEMENTS[connection.vendor].confirm, _holder(grant))
         return cursor.fetchone() is not None
+
+
+def prolong(grant: Grant) -> float:
+    """In the transaction that confirmed the grant, after its writing: the lease begins its deadlines anew.
+
+    Returns the seconds until it expires.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(STATEMENTS[connection.vendor].prolong, _holder(grant))
+    return min(grant.ttl, grant.idle_timeout)
 
 
 def fate(grant: Grant) -> Outcome:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from adrf.views import APIView
+from django.db import connection
 from rest_framework.request import Request
 
 from leases.owners import owner_of
@@ -19,3 +20,4 @@ class OwnedView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         self.owner = owner_of(request)
+        connection.close()  # what comes next may take minutes: see leases.database

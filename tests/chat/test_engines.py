@@ -110,7 +110,7 @@ async def first_token(engine: Engine, messages: Sequence[ChatMessage]) -> float:
 async def test_closing_in_mid_answer_stops_the_model(model: InProcessEngine) -> None:
     began = time.monotonic()
     async with aclosing(
-        model.generate(user("Count from one to a thousand."), max_tokens=3000, temperature=0.7)
+        model.generate(user("Write a story about a fox."), max_tokens=3000, temperature=0)
     ) as answer:
         for _ in range(20):
             await anext(answer)
@@ -217,7 +217,7 @@ EXIT = """
 
     async def main():
         async for piece in engine.generate(
-            [{{"role": "user", "content": "Tell me a long story."}}], max_tokens=2000, temperature=0.7
+            [{{"role": "user", "content": "Write a story about a fox."}}], max_tokens=2000, temperature=0
         ):
             print("token", flush=True)
             {then}
@@ -537,6 +537,7 @@ async def test_a_late_next_token_in_spite_of_signs_of_life() -> None:
         await call.token("one")
         while True:
             await call.send(b": still here\n\n")
+            await call.event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
             await asyncio.sleep(0.02)
 
     async with ScriptedEngineServer({CHAT: script}) as server:

@@ -1,8 +1,7 @@
 """What callers and the lease see when the engine misbehaves: real servers, a scripted engine."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
@@ -12,25 +11,18 @@ from leases import mutex
 from leases.models import Hold, Lease
 from tests.chat.scripted_engine_server import Call, Script, ScriptedEngineServer
 from tests.database import query
-from tests.server import free_port, running_server
+from tests.server import client_of_server, free_port
 
 pytestmark = pytest.mark.usefixtures("leases")
 
 CHAT = "/v1/chat/completions"
 
 
-@asynccontextmanager
-async def site(base_url: str, **environment: str) -> AsyncIterator[httpx.AsyncClient]:
+def site(base_url: str, **environment: str) -> AbstractAsyncContextManager[httpx.AsyncClient]:
     """A client of a real server process whose chat engine is at `base_url`."""
-    running = running_server(
+    return client_of_server(
         CHAT_BASE_URL=base_url, CHAT_MODEL="scripted", CHAT_CONTEXT_WINDOW="2000", **environment
     )
-    base = await asyncio.to_thread(running.__enter__)
-    try:
-        async with httpx.AsyncClient(base_url=base, timeout=30) as client:
-            yield client
-    finally:
-        await asyncio.to_thread(running.__exit__, None, None, None)
 
 
 async def ask(client: httpx.AsyncClient) -> httpx.Response:
@@ -147,7 +139,7 @@ async def test_a_forced_end_reaches_the_caller_in_words() -> None:
         response = await asyncio.wait_for(asking, 5)
         assert response.status_code == 503
         assert response.json()["error"].startswith("Your session was ended by an administrator.")
-        assert response.json()["reason"] == "forced"
+        assert response.json()["ended"] == "forced"
         await asyncio.wait_for(engine.asked(CHAT)[0].hung_up.wait(), 2)
 
 
@@ -189,3 +181,30 @@ async def test_a_conversation_is_told_only_of_what_was_answered() -> None:
         assert (await client.post("/api/lightweight-llm/chat", json=body)).status_code == 502
         kept = (await client.get(f"/api/conversations/{session_id}")).json()
         assert kept["messages"] == []
+
+
+async def test_a_server_that_is_stopped_gives_its_lease_back() -> None:
+    """SIGTERM in mid-answer: the second of grace passes, then the work is cancelled and released."""
+    async with ScriptedEngineServer({CHAT: stop_answering}) as engine:
+        async with site(engine.base_url) as client:
+            asking = asyncio.create_task(ask(client))
+            while not engine.asked(CHAT):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await asyncio.gather(asking, return_exceptions=True)
+        assert not await query(Lease.objects.live().exists)
+        assert await query(outcomes) == ["released"]
+
+
+async def test_halves_of_a_character_and_nul_bytes_do_no_harm() -> None:
+    async def odd(call: Call) -> None:
+        await call.begin()
+        for text in ("a\x00b", "\ud83d", "\ude00", "\ud83d"):
+            await call.token(text)
+        await call.finish({"prompt_tokens": 3, "completion_tokens": 4})
+
+    async with ScriptedEngineServer({CHAT: odd}) as engine, site(engine.base_url) as client:
+        session_id = (await client.post("/api/conversations", json={})).json()["sessionId"]
+        for more in ({}, {"sessionId": session_id}):
+            response = await client.post("/api/lightweight-llm/chat", json={"message": "hello"} | more)
+            assert response.status_code == 200, response.text
+            assert response.json()["response"] == "ab\U0001f600\ufffd"

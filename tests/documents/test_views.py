@@ -130,7 +130,7 @@ class TestUpload:
             ({"title": "x" * 201, "content": "y"}, 400, "Please choose a title of at most 200 characters."),
             ({"title": "x", "content": "y", "tags": "z"}, 400, "Tags must be a list of short texts."),
             ({"title": "x", "content": "y" * (1024 * 1024 + 1)}, 413, "The text is longer than 1 MB."),
-            (["not", "an", "object"], 400, "Invalid data."),
+            (["not", "an", "object"], 400, "Please send one JSON object"),
         ],
     )
     def test_bad_input_gets_a_sentence_and_stores_nothing(

@@ -9,7 +9,7 @@ from pytest_django import Settings
 
 from leases import mutex
 from leases.exceptions import LeaseInTransaction, LeaseLost, ServiceBusy
-from leases.holding import Held, ahold, hold
+from leases.holding import Held, ahold, hold, shut_down
 from leases.models import Hold, Lease
 from tests.database import query
 from tests.leases.clock import let_pass
@@ -239,6 +239,64 @@ class TestAsynchronous:
                 held.activity()
                 await asyncio.sleep(0.02)
         assert await query(outcomes) == ["released"]
+
+    async def test_activity_is_told_in_time_however_rare_the_heartbeats(self, settings: Settings) -> None:
+        settings.LEASE_TTL, settings.LEASE_HEARTBEAT, settings.LEASE_IDLE_TIMEOUT = 30.0, 10.0, 1.5
+        end = time.monotonic() + 4.0
+        async with ahold(LLM, "ann") as held:
+            while time.monotonic() < end:
+                held.activity()
+                await asyncio.sleep(0.02)
+        assert await query(outcomes) == ["released"]
+
+    async def test_a_writing_longer_than_the_ttl_keeps_its_lease(
+        self, fast: None, settings: Settings
+    ) -> None:
+        settings.LEASE_TTL = 1.5
+
+        def write(held: Held) -> None:
+            with held.fenced():
+                Lease.objects.filter(service="vector-convert").update(ended_reason="written")
+                time.sleep(2.5)
+
+        async with ahold(LLM, "ann") as held:
+            await query(write, held)
+            assert await query(mutex.try_acquire, LLM, "bob") is None
+        assert await query(Lease.objects.filter(ended_reason="written").exists)
+        assert await query(outcomes) == ["released"]
+
+    async def test_a_stopping_server_cancels_and_releases(self) -> None:
+        entered = asyncio.Event()
+
+        async def work() -> None:
+            async with ahold(LLM, "ann"):
+                entered.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(work())
+        await entered.wait()
+        await shut_down(5)
+        assert task.cancelled()
+        assert await query(outcomes) == ["released"]
+
+    async def test_a_database_that_hangs_at_the_release_holds_nobody_up(
+        self, fast: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        back = threading.Event()
+
+        def hanging(*args: object, **kwargs: object) -> None:
+            back.wait(30)
+            raise DatabaseError("the connection is lost")
+
+        try:
+            with pytest.raises(LeaseLost):
+                async with asyncio.timeout(10):
+                    async with ahold(LLM, "ann"):
+                        monkeypatch.setattr(mutex, "renew", hanging)
+                        monkeypatch.setattr(mutex, "release", hanging)
+                        await asyncio.Event().wait()
+        finally:
+            back.set()
 
     async def test_without_its_database_the_holder_stops_by_its_own_clock(
         self, fast: None, monkeypatch: pytest.MonkeyPatch

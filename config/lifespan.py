@@ -1,0 +1,39 @@
+"""The beginning and the end of a server process."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from chat.engines import get_engine
+from documents.embedders import get_embedder
+from leases.holding import shut_down
+
+RELEASE_SECONDS = 5.0
+
+
+class Lifespan:
+    """ASGI middleware: loads both engines at the start, gives every lease back at the end.
+
+    The server stops waiting for its requests after its grace period and then sends the end; whatever
+    still works under a lease is cancelled here, since afterwards the process is gone at once.
+    """
+
+    def __init__(self, application: Callable[[Any, Any, Any], Awaitable[None]]) -> None:
+        self.application = application
+        self._warming: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await self.application(scope, receive, send)
+            return
+        await receive()
+        self._warming = asyncio.create_task(warm_up())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await shut_down(RELEASE_SECONDS)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def warm_up() -> None:
+    """Load both engines, so that nobody's first question waits for it. What fails shows in the status."""
+    await asyncio.gather(get_engine().warm_up(), get_embedder().warm_up(), return_exceptions=True)
