@@ -68,8 +68,9 @@ async def test_requests_that_wait_for_an_engine_keep_no_connection_to_the_databa
         EmbeddingServer(lambda request: stalled) as engine,
         site(engine.url, EMBEDDING_TIMEOUT="8") as client,
     ):
-        await client.post("/api/RAG/upload", json=TEXT)
-        waiting = [asyncio.create_task(client.get("/api/RAG/search?q=words")) for _ in range(24)]
+        document_id = (await client.post("/api/RAG/upload", json=TEXT)).json()["documentId"]
+        asked = {"query": "words", "documentIds": [document_id]}
+        waiting = [asyncio.create_task(client.post("/api/RAG/search", json=asked)) for _ in range(24)]
         async with asyncio.timeout(8):
             while len(engine.requests) < 24:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
