@@ -32,7 +32,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
             body = {"success": False, "error": str(exc)}
             if status in (502, 504):
                 body["details"] = getattr(exc, "details", "")
-            return Response(body, status=status)
+            return Response(body, status=status, headers={"Retry-After": "30"} if status == 503 else None)
     if isinstance(exc, SuspiciousOperation):
         return Response({"success": False, "error": STRANGE}, status=400)
     response = lease_exception_handler(exc, context)

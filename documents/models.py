@@ -1,6 +1,8 @@
 """Documents as their text, and the chunks of it that search and chat work with."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import models
@@ -14,6 +16,13 @@ NOT_FOUND = "There is no such document among yours. The list of your documents s
 class ContentType(models.TextChoices):
     MARKDOWN = "markdown"
     TEXT = "text"
+
+
+class ReadableJSON(json.JSONEncoder):
+    """Letters as they are, so that a search for "é" finds it in the database's text."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"ensure_ascii": False})
 
 
 class DocumentQuerySet(models.QuerySet["Document"]):
@@ -50,7 +59,7 @@ class Document(models.Model):
     owner = models.CharField(max_length=80, editable=False)
     title = models.CharField(max_length=200)
     summary = models.CharField(max_length=2000, blank=True)
-    tags = models.JSONField(default=list, blank=True)
+    tags = models.JSONField(default=list, blank=True, encoder=ReadableJSON)
     content_type = models.CharField(max_length=10, choices=ContentType)
     text = models.TextField(editable=False)
     pages = models.JSONField(default=list, editable=False)

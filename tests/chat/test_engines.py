@@ -544,7 +544,7 @@ async def test_a_late_next_token_in_spite_of_signs_of_life() -> None:
         answer = engine_of(server, timeout=0.2).generate(user("Hi"), max_tokens=9, temperature=0)
         assert await anext(answer) == "one"
         with pytest.raises(EngineTimeout):
-            await anext(answer)
+            await asyncio.wait_for(anext(answer), 5)
         await asyncio.wait_for(server.calls[0].hung_up.wait(), 2)
 
 
