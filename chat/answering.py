@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models.functions import Now
 from django.http import Http404
 
@@ -20,7 +21,7 @@ from leases.holding import Held, ahold
 
 SERVICE = "lightweight-llm"
 REMEMBERED = 50  # messages of a saved conversation that are read back
-PASSAGES = 4  # given to the model: its prompt speed is what a person waits for
+FOUND = 4  # passages named as sources; the model reads the first CHAT_PASSAGES of them
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,12 @@ async def answer(question: Question, owner: str) -> Answer:
     async with ahold(SERVICE, owner) as held:
         if not question.document_ids:
             return await _answer(question, held, question.conversation, None)
-        found = await find(owner, question.message, document_ids=question.document_ids, limit=PASSAGES)
+        found = await find(
+            owner,
+            question.message,
+            document_ids=question.document_ids,
+            limit=max(FOUND, settings.CHAT_PASSAGES),
+        )
         held.activity()
         conversation = question.conversation or Conversation(owner=owner, title=_title(question.message))
         return await _answer(question, held, conversation, found)
@@ -80,7 +86,7 @@ async def _answer(
         fitted = await fit_passages(
             engine,
             message=question.message,
-            passages=[_passage(hit) for hit in hits],
+            passages=[_passage(hit) for hit in hits[: settings.CHAT_PASSAGES]],
             history=history,
             max_tokens=question.max_tokens,
         )
@@ -124,7 +130,10 @@ async def _generate(engine: Engine, fitted: Fitted, temperature: float, held: He
                 pieces.append(piece)
     if usage is None:
         raise EngineError("The model stopped in the middle of its answer. Please try again.")
-    return _storable("".join(pieces)).strip(), usage
+    text = _storable("".join(pieces)).strip()
+    if not text:
+        raise EngineError("The model had nothing to say. Please try again, or put your message differently.")
+    return text, usage
 
 
 def _storable(text: str) -> str:

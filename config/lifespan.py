@@ -8,6 +8,7 @@ from chat.engines import get_engine
 from documents.embedders import get_embedder
 from leases.holding import shut_down
 
+WARM_UP_SECONDS = 10.0  # a larger model goes on loading while the server already answers
 RELEASE_SECONDS = 5.0
 
 
@@ -28,6 +29,7 @@ class Lifespan:
             return
         await receive()
         self._warming = asyncio.create_task(warm_up())
+        await asyncio.wait({self._warming}, timeout=WARM_UP_SECONDS)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await shut_down(RELEASE_SECONDS)

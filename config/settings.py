@@ -144,6 +144,8 @@ CHAT_MODEL = env.str("CHAT_MODEL", default="")
 CHAT_API_KEY = env.str("CHAT_API_KEY", default="")
 CHAT_CONTEXT_WINDOW = env.int("CHAT_CONTEXT_WINDOW", default=None)
 CHAT_TIMEOUT = env.float("CHAT_TIMEOUT", default=60.0)
+# Passages that the model reads of those found: the small packaged model is led astray by more than one.
+CHAT_PASSAGES = env.int("CHAT_PASSAGES", default=4 if CHAT_BASE_URL or CHAT_MODEL else 1)
 EMBEDDING_BASE_URL = env.str("EMBEDDING_BASE_URL", default="")
 EMBEDDING_MODEL = env.str("EMBEDDING_MODEL", default="")
 EMBEDDING_API_KEY = env.str("EMBEDDING_API_KEY", default="")

@@ -60,6 +60,11 @@ async def stop_short(call: Call) -> None:
     await call.token("Once upon a")
 
 
+async def say_nothing_at_all(call: Call) -> None:
+    await call.begin()
+    await call.finish({"prompt_tokens": 3, "completion_tokens": 0})
+
+
 async def babble(call: Call) -> None:
     await call.begin()
     await call.send(b"data: {nonsense\n\n")
@@ -82,6 +87,7 @@ async def stop_answering(call: Call) -> None:
         (break_off, 502),
         (stop_short, 502),
         (babble, 502),
+        (say_nothing_at_all, 502),
         (say_nothing, 504),
         (stop_answering, 504),
     ],
