@@ -39,8 +39,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model made of it. `unconverted` counts the chosen documents that have no vectors and
-    were searched by keywords alone; `conversation_id` is None for a bare exchange."""
+    """What the model made of it. `found` is None for a question about no documents, `conversation_id`
+    for a bare exchange. `seconds` is what the model alone took."""
 
     text: str
     usage: Usage
@@ -48,8 +48,7 @@ class Answer:
     context_window: int
     temperature: float
     seconds: float
-    hits: list[Hit]
-    unconverted: int
+    found: Found | None
     conversation_id: UUID | None
 
 
@@ -110,8 +109,7 @@ async def _answer(
         context_window=await engine.context_window(),
         temperature=question.temperature,
         seconds=round(seconds, 3),
-        hits=hits,
-        unconverted=found.unconverted if found else 0,
+        found=found,
         conversation_id=conversation.pk if conversation else None,
     )
 

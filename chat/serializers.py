@@ -7,12 +7,17 @@ from rest_framework import serializers
 from chat.answering import Answer, source
 from chat.models import Conversation, Message, Role
 from chat.prompts import NEWEST_MESSAGES
+from documents.search import Found
 from leases.fields import BoundedList, RequestSerializer, sentences
 
 MESSAGE_MAX = 100_000  # characters; the model's window is narrower still, and says so in tokens
 WITHOUT_VECTORS = (
     "{count} of the chosen documents {are} not converted yet and could be searched by keywords only. "
     "Convert {them} for better answers."
+)
+WITHOUT_EMBEDDER = (
+    "The documents could be searched by keywords only, because the embedding engine does not answer. "
+    "Please ask again later for better answers."
 )
 
 
@@ -163,20 +168,25 @@ def chat_fields(answer: Answer) -> dict[str, Any]:
 
 def document_chat_fields(answer: Answer, milliseconds: int) -> dict[str, Any]:
     """The answer of POST /api/RAG/chat."""
-    one = answer.unconverted == 1
-    notice = WITHOUT_VECTORS.format(
-        count=answer.unconverted, are="is" if one else "are", them="it" if one else "them"
-    )
     return {
         "success": True,
         "response": answer.text,
         "sessionId": str(answer.conversation_id),
-        "sources": [source(hit) for hit in answer.hits],
+        "sources": [source(hit) for hit in answer.found.hits] if answer.found else [],
         "usage": usage(answer),
         "processingTimeMs": milliseconds,
         "model": model_info(answer),
-        "notice": notice if answer.unconverted else None,
+        "notice": notice(answer.found) if answer.found else None,
     }
+
+
+def notice(found: Found) -> str | None:
+    """What a reader should know of how the passages were found; None if by meaning and by keywords."""
+    if found.unconverted:
+        one = found.unconverted == 1
+        are, them = ("is", "it") if one else ("are", "them")
+        return WITHOUT_VECTORS.format(count=found.unconverted, are=are, them=them)
+    return None if found.by_meaning else WITHOUT_EMBEDDER
 
 
 def conversation_fields(conversation: Conversation) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Run a command with DATABASE_URL pointing at a PostgreSQL server made for it alone.
 
-    python tests/postgresql.py COMMAND [ARGUMENT ...]
+python tests/postgresql.py COMMAND [ARGUMENT ...]
 """
 
 import os

@@ -6,11 +6,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from knox.models import get_token_model
+from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from chat.models import Conversation, Message
+from documents.models import Document
 from leases import mutex
 from leases.models import Hold, Lease, Service
+from tests.server import free_port
 
 pytestmark = pytest.mark.usefixtures("leases")
 
@@ -228,6 +231,16 @@ class TestDocumentChat:
         body = document_chat(api, message="How many days of leave?", documentIds=[document_id]).json()
         assert "31 days" in body["sources"][0]["snippet"]
         assert body["notice"].startswith("1 of the chosen documents is not converted yet")
+
+    def test_without_an_embedding_engine_it_uses_keywords_and_says_so(
+        self, api: APIClient, settings: Settings
+    ) -> None:
+        document_id = upload(api)
+        settings.EMBEDDING_BASE_URL, settings.EMBEDDING_MODEL = f"http://127.0.0.1:{free_port()}/v1", "gone"
+        Document.objects.update(embedding_model="gone")
+        body = document_chat(api, message="How many days of leave?", documentIds=[document_id]).json()
+        assert "31 days" in body["sources"][0]["snippet"]
+        assert body["notice"].startswith("The documents could be searched by keywords only")
 
     @pytest.mark.parametrize(
         "body",
