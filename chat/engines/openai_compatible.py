@@ -1,7 +1,6 @@
 """A chat model behind any server that speaks the OpenAI protocol: llama.cpp, vLLM, Ollama and others."""
 
 import asyncio
-import json
 import math
 import re
 import socket
@@ -11,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, S
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import httpx
 
@@ -21,10 +20,24 @@ from chat.engines.base import (
     ContextOverflow,
     Engine,
     EngineError,
-    EngineTimeout,
     Health,
     Usage,
     estimate_tokens,
+)
+from chat.engines.openai_answer import (
+    CUT_OFF,
+    NONSENSE,
+    REFUSALS,
+    Answer,
+    as_dict,
+    as_list,
+    events_of,
+    parse,
+    positive,
+    read,
+    refusal,
+    refusal_words,
+    translated,
 )
 
 CONNECT_TIMEOUT = 5.0
@@ -35,50 +48,13 @@ ASK_AGAIN_AFTER = 60.0
 """Seconds without token counts from a server that failed to count."""
 COUNTED_AT_ONCE = 20_000
 """Characters. The answer lists all tokens, so that a long text would make it huge."""
-MAX_LINE = 1 << 20
-MAX_STREAM = 1 << 25
-"""Bytes of one line and of one whole answer, with the protocol's own words around each token."""
-MAX_DATA_LINES = 1000
-"""Lines that one event may span."""
-MAX_DETAILS = 200
-"""Characters quoted from the server."""
 FRAME_TOKENS = 5
 """What a chat template adds to each message, for servers that report no usage."""
 
-ABSENT = "The chat model cannot be reached. Check that it is running and that CHAT_BASE_URL is right."
-CUT_OFF = "The chat model stopped in the middle of its answer. Please try again."
-NONSENSE = (
-    "The chat model sent an answer that cannot be read. "
-    "Check that CHAT_BASE_URL names an OpenAI-compatible server."
-)
-FAILED = (
-    "The chat model failed to answer. Please try again; if it fails again, look into the model server's log."
-)
-LATE = (
-    "The chat model took too long to answer. Please try again with a shorter message, or raise CHAT_TIMEOUT."
-)
-ENDLESS = "The chat model would not stop writing, so it was stopped. Please try again."
-TOO_LONG = (
-    "The conversation is longer than the chat model can read. "
-    "Please shorten the message or start a new conversation."
-)
-REFUSALS = {
-    401: "The chat model refused the key. Check CHAT_API_KEY.",
-    403: "The chat model refused the key. Check CHAT_API_KEY.",
-    404: "The chat server does not know this address or model. Check CHAT_BASE_URL and CHAT_MODEL.",
-    429: "The chat model has too much to do. Please try again in a minute or two.",
-}
-_OVERFLOW = re.compile(
-    r"exceed_context_size|context_length_exceeded|maximum context length|available context size"
-    r"|context window|prompt is too long|longer than the maximum model length",
-    re.IGNORECASE,
-)
 _CONTROL = re.compile(
     r"<(?=[|\uff5c])|<(?=/?(?:s|start_of_turn|end_of_turn)>)|\[(?=/?(?:INST|SYSTEM_PROMPT)\])"
 )
-_LINE_END = re.compile(rb"\r\n|\n|\r(?=[^\n])")
 _MISSING_ROUTE = {404, 405, 501}
-_DONE: dict[str, Any] = {}
 
 T = TypeVar("T")
 
@@ -110,40 +86,6 @@ class _Patience:
     async def wait(self, reading: Awaitable[T]) -> T:
         async with asyncio.timeout_at(self._deadline):
             return await reading
-
-
-class _Answer:
-    """What the events have told so far."""
-
-    def __init__(self) -> None:
-        self.finished = False
-        self.lively = False
-        """Whether the last event shows the model at work, be it on the prompt or on thoughts."""
-        self.usage: Usage | None = None
-        self._pieces: list[str] = []
-
-    @property
-    def text(self) -> str:
-        return "".join(self._pieces)
-
-    def take(self, event: dict[str, Any]) -> list[str]:
-        """The new pieces of text: one or none."""
-        if event is _DONE:
-            self.finished = True
-            return []
-        if event.get("error"):
-            raise _refusal(None, event)
-        self.usage = _usage(event.get("usage")) or self.usage
-        choices = _list(event.get("choices"))
-        choice = _dict(choices[0]) if choices else {}
-        self.finished = self.finished or choice.get("finish_reason") is not None
-        delta = _dict(choice.get("delta") or choice.get("message"))
-        content = delta.get("content")
-        pieces = [content] if isinstance(content, str) and content else []
-        self._pieces += pieces
-        thoughts = delta.get("reasoning_content") or delta.get("reasoning")
-        self.lively = bool(pieces or thoughts or event.get("prompt_progress"))
-        return pieces
 
 
 class OpenAICompatibleEngine(Engine):
@@ -204,8 +146,8 @@ class OpenAICompatibleEngine(Engine):
         return self._described
 
     async def _ask_for_model(self, client: httpx.AsyncClient) -> _Model:
-        entries = _list((await self._ask(client, "GET", f"{self._base_url}/models")).get("data"))
-        models = [entry for entry in map(_dict, entries) if isinstance(entry.get("id"), str)]
+        entries = as_list((await self._ask(client, "GET", f"{self._base_url}/models")).get("data"))
+        models = [entry for entry in map(as_dict, entries) if isinstance(entry.get("id"), str)]
         chosen = next((entry for entry in models if entry["id"] == self._model), models[0] if models else {})
         name = self._model or chosen.get("id", "")
         if not name:
@@ -218,7 +160,7 @@ class OpenAICompatibleEngine(Engine):
             props = await self._ask(client, "GET", f"{self._root}/props")
         except EngineError:
             return None
-        return _positive(_dict(props.get("default_generation_settings")).get("n_ctx"))
+        return positive(as_dict(props.get("default_generation_settings")).get("n_ctx"))
 
     # -- counting ------------------------------------------------------------------------------
 
@@ -260,7 +202,7 @@ class OpenAICompatibleEngine(Engine):
             "stream_options": {"include_usage": True},
             **self._extra,
         }
-        answer = _Answer()
+        answer = Answer()
         async with self._reporting(plain):
             body["model"] = await self.model_name()
             async with aclosing(self._stream(body, answer)) as pieces:
@@ -268,15 +210,15 @@ class OpenAICompatibleEngine(Engine):
                     yield piece
         yield answer.usage or await self._count_usage(plain, answer.text)
 
-    async def _stream(self, body: dict[str, Any], answer: _Answer) -> AsyncGenerator[str, None]:
+    async def _stream(self, body: dict[str, Any], answer: Answer) -> AsyncGenerator[str, None]:
         patience = _Patience(self._timeout)
         async with self._client() as client, self._connected(client, body, patience) as response:
             kind = response.headers.get("content-type", "")
             if "json" in kind:
-                for piece in answer.take(_parse(await patience.wait(_read(response)))):
+                for piece in answer.take(parse(await patience.wait(read(response)))):
                     yield piece
                 return
-            async with aclosing(_events(response)) as events:
+            async with aclosing(events_of(response)) as events:
                 while (event := await _next(events, answer, patience)) is not None:
                     for piece in answer.take(event):
                         yield piece
@@ -295,7 +237,7 @@ class OpenAICompatibleEngine(Engine):
         self._connections.add(connection)
         try:
             if response.status_code != httpx.codes.OK:
-                raise _refusal(response.status_code, _words(await patience.wait(_read(response))))
+                raise refusal(response.status_code, refusal_words(await patience.wait(read(response))))
             yield response
         finally:
             self._connections.discard(connection)
@@ -331,22 +273,22 @@ class OpenAICompatibleEngine(Engine):
     ) -> dict[str, Any]:
         """A small question and its JSON answer."""
         async with (
-            _translated(),
+            translated(),
             asyncio.timeout(SIDE_TIMEOUT),
             client.stream(method, url, json=body) as response,
         ):
-            content = await _read(response)
+            content = await read(response)
             if response.status_code in _MISSING_ROUTE:
                 raise _NoRouteError(REFUSALS[404])
             if response.status_code != httpx.codes.OK:
-                raise _refusal(response.status_code, _words(content))
-            return _parse(content)
+                raise refusal(response.status_code, refusal_words(content))
+            return parse(content)
 
     @asynccontextmanager
     async def _reporting(self, messages: Sequence[ChatMessage] = ()) -> AsyncIterator[None]:
         """Remembers the outcome for health() and makes every failure an EngineError without secrets."""
         try:
-            async with _translated():
+            async with translated():
                 yield
         except EngineError as error:
             error.details = self._without_secrets(error.details, messages)
@@ -362,7 +304,7 @@ class OpenAICompatibleEngine(Engine):
 
 
 async def _next(
-    events: AsyncGenerator[dict[str, Any], None], answer: _Answer, patience: _Patience
+    events: AsyncGenerator[dict[str, Any], None], answer: Answer, patience: _Patience
 ) -> dict[str, Any] | None:
     """The next event; None at the end. Once the answer is whole, a late or lost end is an end."""
     if not answer.finished:
@@ -380,125 +322,12 @@ def inert(text: str) -> str:
     return _CONTROL.sub(lambda match: match.group() + " ", text.encode(errors="replace").decode())
 
 
-async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
-    """The server-sent events' JSON objects, `_DONE` last if the server says so. An object may span
-    several `data:` lines and need not be followed by the blank line that the standard asks for."""
-    pending: list[str] = []
-    async with aclosing(_lines(response)) as lines:
-        async for line in lines:
-            field, _, value = line.partition(":")
-            if field == "error":
-                yield {"error": value.strip()}
-            if (not line and pending) or len(pending) > MAX_DATA_LINES:
-                raise EngineError(NONSENSE)
-            if field != "data":
-                continue
-            pending.append(value)
-            data = "\n".join(pending)
-            if data.strip() == "[DONE]":
-                yield _DONE
-                return
-            with suppress(ValueError):
-                event = json.loads(data)
-                pending.clear()
-                yield _dict(event)
-    if pending:
-        raise EngineError(CUT_OFF)
-
-
-async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
-    rest = b""
-    total = 0
-    async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_bytes())) as chunks:
-        async for chunk in chunks:
-            total += len(chunk)
-            *lines, rest = _LINE_END.split(rest + chunk)
-            if total > MAX_STREAM or len(rest) > MAX_LINE:
-                raise EngineError(ENDLESS)
-            for line in lines:
-                yield line.decode(errors="replace")
-    yield rest.decode(errors="replace").rstrip("\r")
-
-
-async def _read(response: httpx.Response) -> bytes:
-    content = b""
-    async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_bytes())) as chunks:
-        async for chunk in chunks:
-            content += chunk
-            if len(content) > MAX_LINE:
-                raise EngineError(NONSENSE)
-    return content
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    """The faults of httpx as our own."""
-    try:
-        yield
-    except httpx.ConnectTimeout as error:
-        raise EngineTimeout(ABSENT) from error
-    except (TimeoutError, httpx.TimeoutException) as error:
-        raise EngineTimeout(LATE) from error
-    except (httpx.ConnectError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise EngineError(ABSENT) from error
-    except httpx.HTTPError as error:
-        raise EngineError(CUT_OFF) from error
-
-
-def _refusal(status: int | None, answer: dict[str, Any]) -> EngineError:
-    error = answer.get("error") or answer
-    fields = _dict(error)
-    words = error if isinstance(error, str) else fields.get("message") or fields.get("detail")
-    details = " ".join(words.split())[:MAX_DETAILS] if isinstance(words, str) else ""
-    if _OVERFLOW.search(f"{fields.get('type')} {fields.get('code')} {details}"):
-        return ContextOverflow(TOO_LONG, details)
-    return EngineError(REFUSALS.get(status or 0, FAILED), details)
-
-
-def _words(content: bytes) -> dict[str, Any]:
-    """The JSON object of a refusal, or nothing to quote."""
-    try:
-        return _dict(json.loads(content))
-    except ValueError:
-        return {}
-
-
-def _parse(content: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(content)
-    except ValueError as error:
-        raise EngineError(NONSENSE) from error
-    if not isinstance(answer, dict):
-        raise EngineError(NONSENSE)
-    return answer
-
-
 def _window(entry: dict[str, Any]) -> int | None:
     """The window that vLLM or llama.cpp states for a model; not more than the model was trained for."""
-    meta = _dict(entry.get("meta"))
-    stated = _positive(entry.get("max_model_len")) or _positive(meta.get("n_ctx"))
-    trained = _positive(meta.get("n_ctx_train"))
+    meta = as_dict(entry.get("meta"))
+    stated = positive(entry.get("max_model_len")) or positive(meta.get("n_ctx"))
+    trained = positive(meta.get("n_ctx_train"))
     return min(stated, trained) if stated and trained else stated
-
-
-def _usage(value: object) -> Usage | None:
-    counts = _dict(value)
-    read, written = counts.get("prompt_tokens"), counts.get("completion_tokens")
-    if isinstance(read, int) and isinstance(written, int):
-        return Usage(read, written)
-    return None
-
-
-def _positive(value: object) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from chat.engines import base, get_engine, in_process, openai_compatible
+from chat.engines import base, get_engine, in_process, openai_answer, openai_compatible
 from chat.engines.base import ChatMessage, ContextOverflow, Engine, EngineError, EngineTimeout, Usage
 from chat.engines.in_process import InProcessEngine
 from chat.engines.openai_compatible import OpenAICompatibleEngine
@@ -417,26 +417,26 @@ async def shorter_than_said(call: Call) -> None:
 
 
 FAULTS: dict[str, tuple[Script, str]] = {
-    "reset": (reset_in_mid_answer, openai_compatible.CUT_OFF),
-    "reset at once": (reset_at_once, openai_compatible.CUT_OFF),
-    "shorter than said": (shorter_than_said, openai_compatible.CUT_OFF),
-    "cut before the end": (told(token("Hel")), openai_compatible.CUT_OFF),
-    "cut in mid-event": (raw(b'data: {"choices":[{"del'), openai_compatible.CUT_OFF),
-    "no event": (raw(), openai_compatible.CUT_OFF),
-    "malformed event": (raw(b"data: {choices\n\n"), openai_compatible.NONSENSE),
-    "web page": (raw(b"<html>Welcome</html>", content_type="text/html"), openai_compatible.NONSENSE),
-    "malformed JSON": (answered("{not json"), openai_compatible.NONSENSE),
-    "JSON but no object": (answered([1, 2]), openai_compatible.NONSENSE),
-    "refused": (refused("no"), openai_compatible.FAILED),
-    "refused without words": (answered("Bad Gateway", 502, "text/html"), openai_compatible.FAILED),
-    "crashed": (answered({"detail": "out of memory"}, 500), openai_compatible.FAILED),
-    "wrong key": (refused(f"wrong key {KEY}", 401), openai_compatible.REFUSALS[401]),
-    "unknown model": (refused("no such model", 404), openai_compatible.REFUSALS[404]),
-    "overloaded": (refused("slow down", 429), openai_compatible.REFUSALS[429]),
-    "elsewhere": (answered("", 302), openai_compatible.FAILED),
-    "error in the stream": (told(token("Hel"), {"error": {"message": "slot"}}), openai_compatible.FAILED),
-    "error as a field": (raw(b'error: {"code":500}\n\n'), openai_compatible.FAILED),
-    "quoting us": (refused(f"bad input: {SECRET}"), openai_compatible.FAILED),
+    "reset": (reset_in_mid_answer, openai_answer.CUT_OFF),
+    "reset at once": (reset_at_once, openai_answer.CUT_OFF),
+    "shorter than said": (shorter_than_said, openai_answer.CUT_OFF),
+    "cut before the end": (told(token("Hel")), openai_answer.CUT_OFF),
+    "cut in mid-event": (raw(b'data: {"choices":[{"del'), openai_answer.CUT_OFF),
+    "no event": (raw(), openai_answer.CUT_OFF),
+    "malformed event": (raw(b"data: {choices\n\n"), openai_answer.NONSENSE),
+    "web page": (raw(b"<html>Welcome</html>", content_type="text/html"), openai_answer.NONSENSE),
+    "malformed JSON": (answered("{not json"), openai_answer.NONSENSE),
+    "JSON but no object": (answered([1, 2]), openai_answer.NONSENSE),
+    "refused": (refused("no"), openai_answer.FAILED),
+    "refused without words": (answered("Bad Gateway", 502, "text/html"), openai_answer.FAILED),
+    "crashed": (answered({"detail": "out of memory"}, 500), openai_answer.FAILED),
+    "wrong key": (refused(f"wrong key {KEY}", 401), openai_answer.REFUSALS[401]),
+    "unknown model": (refused("no such model", 404), openai_answer.REFUSALS[404]),
+    "overloaded": (refused("slow down", 429), openai_answer.REFUSALS[429]),
+    "elsewhere": (answered("", 302), openai_answer.FAILED),
+    "error in the stream": (told(token("Hel"), {"error": {"message": "slot"}}), openai_answer.FAILED),
+    "error as a field": (raw(b'error: {"code":500}\n\n'), openai_answer.FAILED),
+    "quoting us": (refused(f"bad input: {SECRET}"), openai_answer.FAILED),
 }
 
 
@@ -449,7 +449,7 @@ async def test_a_fault_becomes_a_sentence_without_secrets(fault: str) -> None:
             await ask(engine, user(SECRET))
         assert type(caught.value) is EngineError
         assert str(caught.value) == sentence
-        assert len(caught.value.details) <= openai_compatible.MAX_DETAILS
+        assert len(caught.value.details) <= openai_answer.MAX_DETAILS
         for secret in (KEY, SECRET):
             assert secret not in caught.value.details
         assert engine.health() == base.Health(ready=False, model="tiny", error=sentence)
@@ -464,7 +464,7 @@ async def test_the_servers_words_are_kept_short() -> None:
         with pytest.raises(EngineError) as caught:
             await ask(engine_of(server), user("Hi"))
         assert caught.value.details.startswith("too bad too bad")
-        assert len(caught.value.details) == openai_compatible.MAX_DETAILS
+        assert len(caught.value.details) == openai_answer.MAX_DETAILS
 
 
 @pytest.mark.parametrize(
@@ -492,15 +492,15 @@ async def test_an_absent_engine(url: str) -> None:
         engine = OpenAICompatibleEngine(url.format(port=unheard.getsockname()[1]), model="tiny")
         with pytest.raises(EngineError) as caught:
             await ask(engine, user("Hi"))
-    assert str(caught.value) == openai_compatible.ABSENT
+    assert str(caught.value) == openai_answer.ABSENT
     assert await engine.context_window() == base.DEFAULT_CONTEXT_WINDOW
     assert await engine.count_tokens("Hello") == base.estimate_tokens("Hello")
 
 
 @pytest.mark.parametrize("filler", [b"x" * 1000, b": comment\n\n", b"data: {}\n\n", b"data: x\n"])
 async def test_garbage_without_end_is_cut(filler: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "MAX_STREAM", 200_000)
-    monkeypatch.setattr(openai_compatible, "MAX_LINE", 20_000)
+    monkeypatch.setattr(openai_answer, "MAX_STREAM", 200_000)
+    monkeypatch.setattr(openai_answer, "MAX_LINE", 20_000)
 
     async def script(call: Call) -> None:
         await call.begin()
@@ -510,7 +510,7 @@ async def test_garbage_without_end_is_cut(filler: bytes, monkeypatch: pytest.Mon
     async with ScriptedEngineServer({CHAT: script}) as server:
         with pytest.raises(EngineError) as caught:
             await ask(engine_of(server), user("Hi"))
-        assert str(caught.value) in {openai_compatible.ENDLESS, openai_compatible.NONSENSE}
+        assert str(caught.value) in {openai_answer.ENDLESS, openai_answer.NONSENSE}
         await asyncio.wait_for(server.calls[0].hung_up.wait(), 2)
 
 
