@@ -5,6 +5,8 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
+STRANGE = "The server cannot make sense of this request. Please check it and send it again."
+
 
 def _of_api(request: HttpRequest) -> bool:
     return request.path == "/api" or request.path.startswith("/api/")
@@ -12,7 +14,7 @@ def _of_api(request: HttpRequest) -> bool:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _of_api(request):
-        return _json("The server cannot make sense of this request. Please check it and send it again.", 400)
+        return _json(STRANGE, 400)
     return defaults.bad_request(request, exception)
 
 

@@ -7,6 +7,7 @@ from rest_framework.response import Response
 
 from chat.engines.base import EngineError, EngineTimeout
 from chat.prompts import MessageTooLong
+from config.errors import STRANGE
 from documents.embedders.base import EmbeddingError, EmbeddingTimeout
 from documents.extraction import ExtractionBusy, ExtractionError, UnsupportedFile
 from leases.exception_handler import exception_handler as lease_exception_handler
@@ -22,7 +23,6 @@ STATUSES: list[tuple[type[Exception], int]] = [
     (ExtractionError, 422),
     (MessageTooLong, 400),
 ]
-STRANGE = "The server cannot make sense of this request. Please check it and send it again."
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:

@@ -1,12 +1,15 @@
 """The beginning and the end of a server process."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from chat.engines import get_engine
 from documents.embedders import get_embedder
 from leases.holding import shut_down
+
+logger = logging.getLogger(__name__)
 
 WARM_UP_SECONDS = 10.0  # a larger model goes on loading while the server already answers
 RELEASE_SECONDS = 5.0
@@ -37,5 +40,9 @@ class Lifespan:
 
 
 async def warm_up() -> None:
-    """Load both engines, so that nobody's first question waits for it. What fails shows in the status."""
-    await asyncio.gather(get_engine().warm_up(), get_embedder().warm_up(), return_exceptions=True)
+    """Load both engines, so that nobody's first question waits for it. What fails shows in the status
+    too; the server goes on, since the other engine may well work."""
+    loading = (get_engine().warm_up(), get_embedder().warm_up())
+    for failure in await asyncio.gather(*loading, return_exceptions=True):
+        if failure is not None:
+            logger.error("An engine could not be loaded.", exc_info=failure)

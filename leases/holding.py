@@ -181,7 +181,8 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
             raise
         task = asyncio.current_task()
         assert task is not None, "ahold() needs a running task"  # noqa: S101 - always true inside a coroutine
-        self._task, self._cancelling = task, task.cancelling()
+        self._task: asyncio.Task[Any] = task
+        self._cancelling = task.cancelling()
         self._held = Held(grant, taken_at)
         self._beating = asyncio.ensure_future(self._keep())
         _holding.add(self)
@@ -203,11 +204,6 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
             raise cancelled
         elif error is None and releasing.done() and (gone := releasing.result()) is not None:
             raise gone
-
-    @property
-    def task(self) -> "asyncio.Task[Any]":
-        """The task that does the work."""
-        return self._task
 
     async def _keep(self) -> None:
         try:
@@ -273,7 +269,7 @@ async def shut_down(seconds: float) -> None:
     For the end of a server, whose process would otherwise be gone before its leases are.
     """
     loop = asyncio.get_running_loop()
-    tasks = {holding.task for holding in _holding if holding.task.get_loop() is loop}
+    tasks = {holding._task for holding in _holding if holding._task.get_loop() is loop}
     for task in tasks:
         task.cancel()
     if tasks:

@@ -43,6 +43,20 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def started_holding() -> "asyncio.Task[None]":
+    """A task that holds the lease, and goes on doing so until it is cancelled."""
+    entered = asyncio.Event()
+
+    async def work() -> None:
+        async with ahold(LLM, "ann"):
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await entered.wait()
+    return task
+
+
 class TestSynchronous:
     def test_holds_and_releases(self) -> None:
         with hold(LLM, "ann") as held:
@@ -154,15 +168,7 @@ class TestAsynchronous:
         assert await query(outcomes) == ["released"]
 
     async def test_releases_when_cancelled_and_stays_cancelled(self) -> None:
-        entered = asyncio.Event()
-
-        async def work() -> None:
-            async with ahold(LLM, "ann"):
-                entered.set()
-                await asyncio.Event().wait()
-
-        task = asyncio.create_task(work())
-        await entered.wait()
+        task = await started_holding()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -179,15 +185,7 @@ class TestAsynchronous:
         assert set(await query(outcomes)) <= {"released"}
 
     async def test_a_caller_cancelled_twice_while_releasing_still_releases(self) -> None:
-        entered = asyncio.Event()
-
-        async def work() -> None:
-            async with ahold(LLM, "ann"):
-                entered.set()
-                await asyncio.Event().wait()
-
-        task = asyncio.create_task(work())
-        await entered.wait()
+        task = await started_holding()
         task.cancel()
         await asyncio.sleep(0)
         task.cancel()
@@ -266,15 +264,7 @@ class TestAsynchronous:
         assert await query(outcomes) == ["released"]
 
     async def test_a_stopping_server_cancels_and_releases(self) -> None:
-        entered = asyncio.Event()
-
-        async def work() -> None:
-            async with ahold(LLM, "ann"):
-                entered.set()
-                await asyncio.Event().wait()
-
-        task = asyncio.create_task(work())
-        await entered.wait()
+        task = await started_holding()
         await shut_down(5)
         assert task.cancelled()
         assert await query(outcomes) == ["released"]
