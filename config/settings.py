@@ -47,7 +47,8 @@ def database() -> dict[str, Any]:
         options.setdefault("connect_timeout", 10)
         options.setdefault("tcp_user_timeout", 20_000)  # ms: a host that is gone must not hang a lease
         options.setdefault("server_side_binding", True)
-        options.setdefault("prepare_threshold", 3)
+        prepared = env.bool("DATABASE_PREPARED_STATEMENTS", default=True)
+        options.setdefault("prepare_threshold", 3 if prepared else None)
     return config
 
 
@@ -132,6 +133,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_MAX_BYTES
 LEASE_TTL = env.float("LEASE_TTL", default=30.0)
 LEASE_HEARTBEAT = env.float("LEASE_HEARTBEAT", default=LEASE_TTL / 3)
 LEASE_IDLE_TIMEOUT = env.float("LEASE_IDLE_TIMEOUT", default=300.0)
+LEASE_WAIT_MAX = env.float("LEASE_WAIT_MAX", default=3600.0)
+LEASE_QUEUE_LIMIT = env.int("LEASE_QUEUE_LIMIT", default=1000)  # callers, a service may override it
+# Where to hear of hand-overs on PostgreSQL: the server itself, when DATABASE_URL leads to a pooler.
+DATABASE_LISTEN_URL = env.str("DATABASE_LISTEN_URL", default="")
 # service id -> dotted path of a function that gives the engine behind it, whose health() answers at once
 LEASE_ENGINES = {
     "lightweight-llm": "chat.engines.get_engine",

@@ -2,12 +2,13 @@
 
 A thread that has once asked the database keeps its connection until its request ends. A request that
 waits for a model would keep it for minutes, and a dozen of them would use up the pool for everybody.
+The thread itself is kept for as long, too.
 """
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connection
 
 P = ParamSpec("P")
@@ -25,3 +26,15 @@ def returning(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 async def in_database(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call synchronous database work in the request's thread and give its connection back."""
     return await sync_to_async(returning)(function, *args, **kwargs)
+
+
+def give_thread_back() -> None:
+    """End the thread that asgiref keeps for the synchronous parts of the current request.
+
+    It does so from the first of them until the request is over, so that a thousand waiting requests
+    would be a thousand threads. The next synchronous part gets a new one.
+    """
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    executor = SyncToAsync.context_to_thread_executor.pop(context, None) if context else None
+    if executor is not None:
+        executor.shutdown(wait=False)

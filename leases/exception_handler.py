@@ -11,13 +11,21 @@ from leases.exceptions import LeaseError, LeaseLost, ServiceBusy
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """ServiceBusy and LeaseLost become 503 with `serviceUnavailable` and Retry-After; the rest is DRF's."""
     if isinstance(exc, ServiceBusy):
-        return _unavailable(exc, reason=exc.reason, service=exc.service, retry_after=exc.retry_after)
+        return _unavailable(
+            exc,
+            reason=exc.reason,
+            service=exc.service,
+            retry_after=exc.retry_after,
+            queue_length=exc.queue_length,
+        )
     if isinstance(exc, LeaseLost):
         return _unavailable(exc, ended=exc.outcome, service=exc.service, retry_after=1)
     return drf_exception_handler(exc, context)
 
 
-def _unavailable(exc: LeaseError, *, service: str, retry_after: int, **more: str) -> Response:
+def _unavailable(
+    exc: LeaseError, *, service: str, retry_after: int, queue_length: int = 0, **more: str
+) -> Response:
     body = {
         "success": False,
         "error": str(exc),
@@ -25,6 +33,6 @@ def _unavailable(exc: LeaseError, *, service: str, retry_after: int, **more: str
         **more,
         "service": service,
         "retryAfter": retry_after,
-        "queueLength": 0,
+        "queueLength": queue_length,
     }
     return Response(body, status=503, headers={"Retry-After": str(retry_after)})

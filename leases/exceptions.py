@@ -8,14 +8,18 @@ class LeaseError(Exception):
 class ServiceBusy(LeaseError):  # noqa: N818 - the field's word for a refusal, not an error
     """The service cannot be had now.
 
-    `reason` is "busy" or "disabled", `retry_after` whole seconds, `service` the service's id.
+    `reason` is "busy", "disabled", "queue_full" or "wait_timeout", `retry_after` whole seconds,
+    `service` the service's id, `queue_length` how many wait for it.
     """
 
-    def __init__(self, message: str, *, service: str, reason: str, retry_after: int) -> None:
+    def __init__(
+        self, message: str, *, service: str, reason: str, retry_after: int, queue_length: int = 0
+    ) -> None:
         super().__init__(message)
         self.service = service
         self.reason = reason
         self.retry_after = retry_after
+        self.queue_length = queue_length
 
 
 class LeaseLost(LeaseError):  # noqa: N818

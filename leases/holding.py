@@ -1,11 +1,12 @@
 """Holding a lease while work is done: the one thing that callers use.
 
-    async with ahold("lightweight-llm", owner) as held:
+    async with ahold("lightweight-llm", owner, Turn(wait=60)) as held:
         async for token in model:
             held.activity()
 
-Both forms acquire, keep the lease alive by heartbeats and release it on every exit. `ahold` cancels
-the work when the lease is lost; synchronous work learns of it at its next `activity()`.
+Both forms wait in the queue if they may, acquire, keep the lease alive by heartbeats and release it on
+every exit. `ahold` cancels the work when the lease is lost; synchronous work learns of it at its next
+`activity()`.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
 from types import TracebackType
@@ -22,15 +23,19 @@ from typing import Any, ParamSpec, TypeVar
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
-from leases import mutex
-from leases.database import returning
-from leases.exceptions import LeaseLost
+from leases import mutex, refusals
+from leases.database import give_thread_back, returning
+from leases.exceptions import LeaseError, LeaseLost
 from leases.models import Outcome
+from leases.status import public_id, state_of
+from leases.turn import AT_ONCE, Turn
+from leases.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+G = TypeVar("G", bound=mutex.Grant | None)
 
 
 class Held:
@@ -46,6 +51,8 @@ class Held:
 
     def activity(self) -> None:
         """Say that the work goes on (a token, a batch). Costs no query. Raises LeaseLost."""
+        if self.lost is None and not self.writing and self.until_expiry() <= 0:
+            self.lost = self.overdue()  # by this process's own clock: the heartbeat may hang
         if self.lost is not None:
             raise self.lost
         self._active_at = monotonic()
@@ -115,13 +122,13 @@ class Held:
 
 
 @contextmanager
-def hold(service_id: str, owner: str) -> Iterator[Held]:
+def hold(service_id: str, owner: str, *, wait: float | None = None) -> Iterator[Held]:
     """Hold the lease for the length of a `with` block of synchronous work.
 
-    Raises ServiceBusy before the work, LeaseLost at the work's next `activity()` or at its end.
+    `wait` is how many seconds to queue for it, None for not at all. Raises ServiceBusy before the work,
+    LeaseLost at the work's next `activity()` or at its end.
     """
-    taken_at = monotonic()
-    held = Held(mutex.acquire(service_id, owner), taken_at)
+    held = _take(service_id, owner, wait)
     done = threading.Event()
     beating = threading.Thread(target=_keep, args=(held, done), name=f"lease {service_id}", daemon=True)
     beating.start()
@@ -135,6 +142,32 @@ def hold(service_id: str, owner: str) -> Iterator[Held]:
     gone = _release(held)
     if (lost := held.lost or gone) is not None:
         raise lost
+
+
+def _take(service_id: str, owner: str, wait: float | None) -> Held:
+    taken_at = monotonic()
+    if wait is None:
+        return Held(mutex.acquire(service_id, owner), taken_at)
+    if (grant := mutex.try_acquire(service_id, owner)) is not None:
+        return Held(grant, taken_at)
+    woken = threading.Event()
+    waiting = Waiting(service_id, owner, woken.set)
+    try:
+        waiting.enter()
+        while (left := taken_at + wait - monotonic()) > 0:
+            woken.wait(left)
+            woken.clear()
+            claimed_at = monotonic()
+            if (grant := waiting.claim()) is not None:
+                return Held(grant, claimed_at)
+        claimed_at = monotonic()
+        if (grant := waiting.claim(anyway=True)) is not None:
+            return Held(grant, claimed_at)
+    except BaseException:
+        waiting.leave()
+        raise
+    waiting.leave()
+    raise refusals.wait_timeout(state_of(service_id), wait)
 
 
 def _keep(held: Held, done: threading.Event) -> None:
@@ -151,7 +184,10 @@ def _release(held: Held) -> LeaseLost | None:
     """Give the lease back; if it was no longer there to give, return how it had been lost."""
     ended_as = Outcome(held.lost.outcome) if held.lost else Outcome.RELEASED
     try:
-        return None if mutex.release(held.grant, ended_as=ended_as) else held.loss(mutex.fate(held.grant))
+        if mutex.release(held.grant, ended_as=ended_as):
+            return None
+        fate = mutex.fate(held.grant)
+        return None if fate == Outcome.RELEASED else held.loss(fate)
     except DatabaseError:
         # The work is done and its answer stands; the lease goes by itself when its TTL is over.
         logger.exception("Could not release %s; it will expire.", held.grant.service_id)
@@ -166,27 +202,68 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
     request threads nor a long transaction of the caller can starve a heartbeat.
     """
 
-    def __init__(self, service_id: str, owner: str) -> None:
+    def __init__(self, service_id: str, owner: str, turn: Turn = AT_ONCE) -> None:
         self._service_id = service_id
         self._owner = owner
+        self._turn = turn
 
     async def __aenter__(self) -> Held:
-        taken_at = monotonic()
-        acquiring = _in_thread(mutex.acquire, self._service_id, self._owner)
-        try:
-            grant = await asyncio.shield(acquiring)
-        except asyncio.CancelledError:
-            # The statement may yet succeed after its caller has gone: give that lease back at once.
-            acquiring.add_done_callback(_release_unclaimed)
-            raise
         task = asyncio.current_task()
         assert task is not None, "ahold() needs a running task"  # noqa: S101 - always true inside a coroutine
         self._task: asyncio.Task[Any] = task
         self._cancelling = task.cancelling()
-        self._held = Held(grant, taken_at)
+        began = monotonic()
+        _active.add(self)
+        try:
+            self._held = await self._take()
+        except BaseException:
+            _active.discard(self)
+            raise
         self._beating = asyncio.ensure_future(self._keep())
-        _holding.add(self)
+        self._turn.tell(
+            "started",
+            {
+                "sessionId": public_id(self._held.grant.session_id),
+                "queuedMs": round((monotonic() - began) * 1000),
+                **self._turn.about,
+            },
+        )
         return self._held
+
+    async def _take(self) -> Held:
+        taken_at = monotonic()
+        acquire = mutex.acquire if self._turn.wait is None else mutex.try_acquire
+        grant = await _granted(_in_thread(acquire, self._service_id, self._owner))
+        return Held(grant, taken_at) if grant is not None else await self._queue(self._turn.wait or 0.0)
+
+    async def _queue(self, wait: float) -> Held:
+        """Wait for the turn: in the queue, without a thread or a connection."""
+        give_thread_back()
+        deadline = monotonic() + wait
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        waiting = Waiting(self._service_id, self._owner, lambda: _call(loop, woken.set))
+        entering = _in_thread(waiting.enter)
+        try:
+            await asyncio.shield(entering)
+            place: int | None = None
+            while True:
+                claimed_at = monotonic()
+                timed_out = claimed_at >= deadline
+                grant = await _granted(_in_thread(waiting.claim, anyway=timed_out))
+                if grant is not None:
+                    return Held(grant, claimed_at)
+                if timed_out:
+                    break
+                if waiting.place != place:
+                    place = waiting.place
+                    self._turn.tell("queued", {"position": place, "estimatedWaitSeconds": waiting.estimate})
+                await _woken(woken, deadline - claimed_at)
+        except BaseException:
+            # A caller who has gone does not wait for this; whatever is on its way has to arrive first.
+            entering.add_done_callback(lambda _: _threads.submit(returning, _abandon, waiting))
+            raise
+        await _in_thread(waiting.leave)
+        raise await _in_thread(lambda: refusals.wait_timeout(state_of(self._service_id), wait))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -194,7 +271,7 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
         self._beating.cancel()
         releasing = _in_thread(_release, self._held)
         cancelled = await _finish(releasing, seconds=max(self._held.until_expiry(), RELEASE_PATIENCE))
-        _holding.discard(self)
+        _active.discard(self)
         lost = self._held.lost
         if lost is not None and self._task.uncancel() <= self._cancelling:
             # The cancellation was ours, not somebody else's: what it means is that the lease is lost.
@@ -226,7 +303,7 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
 
 RELEASE_PATIENCE = 1.0  # seconds for which an answer waits at least for its release
 
-_holding: set[ahold] = set()
+_active: set[ahold] = set()
 
 # Lease statements take a millisecond; more threads than this would only queue at the database.
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="lease")
@@ -251,9 +328,21 @@ async def _finish(work: "asyncio.Future[T]", *, seconds: float) -> asyncio.Cance
     return cancelled
 
 
-def _release_unclaimed(acquiring: "asyncio.Future[mutex.Grant]") -> None:
-    if not acquiring.cancelled() and acquiring.exception() is None:
-        _threads.submit(returning, _give_back, acquiring.result())
+async def _granted(granting: "asyncio.Future[G]") -> G:
+    """What was granted; to a caller who is cancelled meanwhile, nothing."""
+    try:
+        return await asyncio.shield(granting)
+    except asyncio.CancelledError:
+        # The statement may yet succeed after its caller has gone: give that lease back at once.
+        granting.add_done_callback(_release_unclaimed)
+        raise
+
+
+def _release_unclaimed(granting: "asyncio.Future[G]") -> None:
+    if not granting.cancelled() and granting.exception() is None:
+        grant: mutex.Grant | None = granting.result()
+        if grant is not None:
+            _threads.submit(returning, _give_back, grant)
 
 
 def _give_back(grant: mutex.Grant) -> None:
@@ -263,13 +352,34 @@ def _give_back(grant: mutex.Grant) -> None:
         logger.exception("Could not release %s; it will expire.", grant.service_id)
 
 
+def _abandon(waiting: Waiting) -> None:
+    try:
+        waiting.step_aside()
+    except (DatabaseError, LeaseError):
+        logger.exception("Could not leave the queue of %s; the ticket will expire.", waiting.service_id)
+
+
+async def _woken(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+    event.clear()
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+        loop.call_soon_threadsafe(function)
+
+
 async def shut_down(seconds: float) -> None:
-    """Cancel the work of every hold in this event loop and wait, at most so long, until it has released.
+    """Cancel every hold and wait of this event loop and wait, at most so long, until all have released.
 
     For the end of a server, whose process would otherwise be gone before its leases are.
     """
     loop = asyncio.get_running_loop()
-    tasks = {holding._task for holding in _holding if holding._task.get_loop() is loop}
+    tasks = {active._task for active in _active if active._task.get_loop() is loop}
     for task in tasks:
         task.cancel()
     if tasks:

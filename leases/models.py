@@ -1,7 +1,7 @@
-"""Services, the one lease that guards each, and the history of who held it.
+"""Services, the one lease that guards each, the queue in front of it, and the history of who held it.
 
-Only `leases.mutex` writes leases; a database trigger writes a `Hold` whenever a session leaves its
-lease, so that no way of ending one can forget its history.
+Only `leases.mutex` writes leases and tickets; a database trigger writes a `Hold` whenever a session
+leaves its lease, so that no way of ending one can forget its history.
 """
 
 from django.core.validators import MinValueValidator
@@ -41,6 +41,9 @@ class Service(models.Model):
         validators=[MinValueValidator(0.1)],
         help_text="Seconds without activity after which a session ends. Empty: LEASE_IDLE_TIMEOUT.",
     )
+    queue_limit = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many may wait at once. Empty: LEASE_QUEUE_LIMIT."
+    )
 
     class Meta:
         ordering = ("id",)
@@ -56,6 +59,7 @@ class Outcome(models.TextChoices):
     EXPIRED = "expired", "expired: no activity for the idle timeout"
     LOST = "lost", "lost: no heartbeat for the TTL"
     FORCED = "forced", "ended by an operator"
+    UNCLAIMED = "unclaimed", "not taken up by the waiting caller whose turn it was"
 
 
 class LeaseQuerySet(models.QuerySet["Lease"]):
@@ -71,6 +75,9 @@ class Lease(models.Model):
     timeout, both in seconds as they were when the lease was granted. `fencing_token` rises by one at
     every grant and never falls. The `ended_…` columns say how the latest session to end did so; the
     statement that ends a session sets them for the trigger.
+
+    A release grants the lease to the first in the queue: `offered_to` is that ticket's id until its
+    process takes the grant up, and `waiter` the request that did.
     """
 
     service = models.OneToOneField(Service, on_delete=models.PROTECT, primary_key=True)
@@ -82,6 +89,8 @@ class Lease(models.Model):
     started_at = models.DateTimeField(null=True, editable=False)
     last_activity_at = models.DateTimeField(null=True, editable=False)
     expires_at = models.DateTimeField(null=True, editable=False)
+    offered_to = models.BigIntegerField(null=True, editable=False)
+    waiter = models.CharField(max_length=32, null=True, editable=False)  # noqa: DJ001 - null is "nobody waited"
     ended_as = models.CharField(max_length=10, choices=Outcome, default=Outcome.RELEASED, editable=False)
     ended_by = models.CharField(max_length=150, default="", editable=False)
     ended_reason = models.CharField(max_length=300, default="", editable=False)
@@ -101,6 +110,38 @@ class Lease(models.Model):
 
     def __str__(self) -> str:
         return f"lease of {self.service_id}"
+
+
+class TicketQuerySet(models.QuerySet["Ticket"]):
+    def live(self) -> "TicketQuerySet":
+        """Tickets whose callers wait at this moment, by the database's clock."""
+        return self.filter(expires_at__gt=Now()).exclude(process="")
+
+
+class Ticket(models.Model):
+    """A place in the queue of one service; the lower `id` is served first.
+
+    `waiter` is the one request that waits on it, in the server process `process`, which keeps the ticket
+    alive by heartbeats. A caller whose connection drops leaves the ticket without a process: nobody
+    waits for it, and until it expires the caller may come back to the same place.
+    """
+
+    service = models.ForeignKey(Service, on_delete=models.PROTECT)
+    owner = models.CharField(max_length=80)
+    process = models.CharField(max_length=32)
+    waiter = models.CharField(max_length=32, unique=True)
+    enqueued_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+
+    objects = TicketQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("id",)
+        indexes = [models.Index(fields=["service", "id"], name="ticket_order")]
+        constraints = [models.UniqueConstraint(fields=["service", "owner"], name="ticket_once")]
+
+    def __str__(self) -> str:
+        return f"{self.owner} waits for {self.service_id}"
 
 
 class Hold(models.Model):

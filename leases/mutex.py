@@ -1,23 +1,30 @@
-"""The mutex: the only code that writes leases.
+"""The mutex and its queue: the only code that writes leases and tickets.
 
-Each verb is one conditional statement. Its WHERE clause is the rule, the row that it returns is the
-verdict, and the database's clock is the only clock. The statements are the same text on SQLite and
-PostgreSQL but for the few expressions in `Dialect`, where the two spell time differently.
+Each verb is one conditional statement (see `leases.statements`). Its WHERE clause is the rule, the row
+that it returns is the verdict, and the database's clock is the only clock. Every verb may be called
+again when its answer was lost, and comes to the same.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from math import ceil
-from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from django.conf import settings
-from django.db import connection
-from django.db.models import F
+from django.db import DatabaseError, connection, transaction
 
-from leases.exceptions import LeaseInTransaction, ServiceBusy, UnknownService
-from leases.models import Hold, Lease, Outcome, Service
+from leases import refusals, wakeups
+from leases.exceptions import LeaseInTransaction
+from leases.models import Outcome
+from leases.models import Ticket as TicketRow
+from leases.statements import STATEMENTS, Statements
+from leases.status import state_of
+
+OFFER_SECONDS = 5.0
+"""How long a grant waits to be taken up before it passes to the next in the queue."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,156 +43,47 @@ class Grant:
 
 
 @dataclass(frozen=True)
-class Dialect:
-    """How one database spells the moment of the statement and arithmetic with seconds."""
+class Ticket:
+    """A place in a queue; `waiter` is the secret of the request that waits on it."""
 
-    now: str
-    shifted: str  # {time} moved by {seconds}
-    until: str  # seconds from now to {time}
-    least: str
-    greatest: str
-    locked: str
-    skip_locked: str
-
-    def shift(self, time: str, seconds: str) -> str:
-        return self.shifted.format(time=time, seconds=seconds)
+    id: int
+    service_id: str
+    owner: str
+    waiter: str
 
 
-SQLITE = Dialect(
-    now="strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
-    shifted="strftime('%%Y-%%m-%%d %%H:%%M:%%f', {time}, printf('%%+.3f seconds', {seconds}))",
-    until="(julianday({time}) - julianday('now')) * 86400.0",
-    least="min",
-    greatest="max",
-    locked="",  # a transaction here is IMMEDIATE: nobody else writes until it ends
-    skip_locked="",
-)
-POSTGRESQL = Dialect(
-    now="statement_timestamp()",
-    shifted="({time} + make_interval(secs => {seconds}))",
-    until="CAST(EXTRACT(EPOCH FROM {time} - statement_timestamp()) AS double precision)",
-    least="least",
-    greatest="greatest",
-    locked="FOR NO KEY UPDATE",
-    skip_locked="FOR UPDATE SKIP LOCKED",
-)
+@dataclass(frozen=True)
+class Place:
+    """Where a ticket stands, 1 first; `offered` if the lease is its own to claim."""
 
-
-class Statements:
-    """The SQL of every verb in one dialect."""
-
-    # Only the holder of exactly this grant: the session, whose it is, and the token it was given.
-    HOLDER = """service_id = %(service_id)s AND session_id = %(session_id)s
-        AND owner = %(owner)s AND fencing_token = %(fencing_token)s"""
-
-    def __init__(self, dialect: Dialect) -> None:
-        now, shift = dialect.now, dialect.shift
-        # A session that nobody ended: by which of its two deadlines did it go?
-        lapsed = f"""CASE WHEN {shift("lease.last_activity_at", "lease.idle_timeout")} <= lease.expires_at
-            THEN '{Outcome.EXPIRED}' ELSE '{Outcome.LOST}' END"""
-        activity = f"{dialect.greatest}(last_activity_at, {shift(now, '-%(idle_for)s')})"
-
-        self.sweep = f"""
-            UPDATE leases_lease AS lease
-            SET session_id = NULL, ended_as = {lapsed}, ended_by = '', ended_reason = ''
-            WHERE service_id IN (
-                SELECT service_id FROM leases_lease
-                WHERE session_id IS NOT NULL AND expires_at <= {now} AND service_id <> %(service_id)s
-                {dialect.skip_locked}
-            )"""
-        self.acquire = f"""
-            UPDATE leases_lease AS lease SET
-                session_id = %(session_id)s, owner = %(owner)s, fencing_token = lease.fencing_token + 1,
-                ttl = its_ttl, idle_timeout = its_idle_timeout, started_at = {now}, last_activity_at = {now},
-                expires_at = {shift(now, f"{dialect.least}(its_ttl, its_idle_timeout)")},
-                ended_as = {lapsed}, ended_by = '', ended_reason = ''
-            FROM (
-                SELECT id, coalesce(ttl, %(ttl)s) AS its_ttl,
-                    coalesce(idle_timeout, %(idle_timeout)s) AS its_idle_timeout
-                FROM leases_service WHERE enabled
-            ) AS service
-            WHERE lease.service_id = %(service_id)s AND service.id = lease.service_id
-                AND (lease.session_id IS NULL OR lease.expires_at <= {now})
-            RETURNING fencing_token, ttl, idle_timeout"""
-        # A heartbeat that waited for its row must not take back what was granted meanwhile: hence greatest.
-        renewed = f"{dialect.least}({shift(now, 'ttl')}, {shift(activity, 'idle_timeout')})"
-        self.renew = f"""
-            UPDATE leases_lease SET
-                last_activity_at = {activity}, expires_at = {dialect.greatest}(expires_at, {renewed})
-            WHERE {self.HOLDER} AND expires_at > {now}
-            RETURNING {dialect.until.format(time="expires_at")}"""
-        # Only in the transaction that has confirmed the lease and still has its row locked.
-        self.prolong = f"""
-            UPDATE leases_lease SET
-                last_activity_at = {now}, expires_at = {shift(now, f"{dialect.least}(ttl, idle_timeout)")}
-            WHERE {self.HOLDER}"""
-        self.release = f"""
-            UPDATE leases_lease AS lease SET session_id = NULL, ended_by = '', ended_reason = '',
-                ended_as = CASE WHEN lease.expires_at > {now} THEN %(ended_as)s ELSE {lapsed} END
-            WHERE {self.HOLDER}
-            RETURNING ended_as"""
-        self.force_release = f"""
-            UPDATE leases_lease SET session_id = NULL,
-                ended_as = '{Outcome.FORCED}', ended_by = %(ended_by)s, ended_reason = %(reason)s
-            WHERE service_id = %(service_id)s AND session_id = %(session_id)s AND expires_at > {now}
-            RETURNING service_id"""
-        self.confirm = f"""
-            SELECT expires_at FROM leases_lease
-            WHERE {self.HOLDER} AND expires_at > {now} {dialect.locked}"""
-        self.fate = f"""
-            SELECT outcome FROM leases_hold WHERE session_id = %(session_id)s
-            UNION ALL
-            SELECT {lapsed} FROM leases_lease AS lease
-            WHERE session_id = %(session_id)s AND expires_at <= {now}"""
-
-
-STATEMENTS = {"sqlite": Statements(SQLITE), "postgresql": Statements(POSTGRESQL)}
+    number: int
+    offered: bool
 
 
 def try_acquire(service_id: str, owner: str) -> Grant | None:
-    """Take the lease if nobody holds it; None if somebody does or the service is disabled or unknown.
+    """Take the lease if nobody holds it or waits for it; None otherwise, or if the service is disabled
+    or unknown.
 
     Sessions that lapsed, of this service and of all others, are ended and written to the history on
     the way. One statement on PostgreSQL, two on SQLite. Raises LeaseInTransaction.
     """
-    values = {
-        "service_id": service_id,
-        "session_id": uuid4().hex,
-        "owner": owner,
-        "ttl": settings.LEASE_TTL,
-        "idle_timeout": settings.LEASE_IDLE_TIMEOUT,
-    }
-    statements = STATEMENTS[connection.vendor]
+    session_id = uuid4().hex
+    values = {"service_id": service_id, "session_id": session_id, "owner": owner, **_times()}
+    statements = _statements()
     if connection.vendor == "postgresql":
         row = _verdict(f"WITH swept AS ({statements.sweep}) {statements.acquire}", values)
     else:
         _verdict(statements.sweep, {"service_id": service_id})
         row = _verdict(statements.acquire, values)
-    if row is None:
-        return None
-    fencing_token, ttl, idle_timeout = row
-    return Grant(service_id, values["session_id"], owner, fencing_token, ttl, idle_timeout)
+    return None if row is None else Grant(service_id, session_id, owner, *row)
 
 
 def acquire(service_id: str, owner: str) -> Grant:
     """Take the lease, or raise ServiceBusy with the reason, UnknownService or LeaseInTransaction."""
     grant = try_acquire(service_id, owner)
     if grant is None:
-        raise refusal(service_id, owner)
+        raise refusals.busy(state_of(service_id), owner)
     return grant
-
-
-def refusal(service_id: str, owner: str) -> ServiceBusy:
-    """Why this caller cannot have the service now, in the service's own words. Raises UnknownService."""
-    service = Service.objects.filter(pk=service_id).first()
-    if service is None:
-        raise UnknownService(service_id)
-    reason, message = "busy", service.busy_message
-    if not service.enabled:
-        reason, message = "disabled", service.disabled_message
-    elif Lease.objects.live().filter(service=service, owner=owner).exists():
-        message = service.own_busy_message
-    return ServiceBusy(message, service=service_id, reason=reason, retry_after=_retry_after(service_id))
 
 
 def renew(grant: Grant, *, idle_for: float = 0.0) -> float | None:
@@ -194,18 +92,19 @@ def renew(grant: Grant, *, idle_for: float = 0.0) -> float | None:
     Returns the seconds until it now expires, or None if the grant no longer holds the lease. However
     often it is called, a lease without activity ends at its idle timeout. Raises LeaseInTransaction.
     """
-    row = _verdict(STATEMENTS[connection.vendor].renew, _holder(grant) | {"idle_for": max(idle_for, 0.0)})
+    row = _verdict(_statements().renew, _holder(grant) | {"idle_for": max(idle_for, 0.0)})
     return None if row is None else row[0]
 
 
 def release(grant: Grant, *, ended_as: Outcome = Outcome.RELEASED) -> bool:
-    """Give the lease back. False, and nothing changed for anyone else, if the grant no longer held it.
+    """Give the lease back: to the first in the queue, if there is one. False, and nothing changed for
+    anyone else, if the grant no longer held it.
 
     A holder that gave up by its own clock, a moment before the database's, says so with `ended_as`.
     Safe to call again and at any time. Raises LeaseInTransaction.
     """
-    row = _verdict(STATEMENTS[connection.vendor].release, _holder(grant) | {"ended_as": ended_as.value})
-    return row is not None and row[0] == ended_as
+    ended = _hand_over(_statements().release, _holder(grant) | {"ended_as": ended_as.value})
+    return ended == ended_as
 
 
 def force_release(service_id: str, session_id: str, *, by: str, reason: str) -> bool:
@@ -214,7 +113,7 @@ def force_release(service_id: str, session_id: str, *, by: str, reason: str) -> 
     It never touches a successor's session. Raises LeaseInTransaction.
     """
     values = {"service_id": service_id, "session_id": session_id, "ended_by": by, "reason": reason}
-    return _verdict(STATEMENTS[connection.vendor].force_release, values) is not None
+    return _hand_over(_statements().force_release, values) is not None
 
 
 def confirm(grant: Grant) -> bool:
@@ -223,7 +122,7 @@ def confirm(grant: Grant) -> bool:
     This is the fence: call it first in the transaction that writes what was made under the lease.
     """
     with connection.cursor() as cursor:
-        cursor.execute(STATEMENTS[connection.vendor].confirm, _holder(grant))
+        cursor.execute(_statements().confirm, _holder(grant))
         return cursor.fetchone() is not None
 
 
@@ -233,25 +132,168 @@ def prolong(grant: Grant) -> float:
     Returns the seconds until it expires.
     """
     with connection.cursor() as cursor:
-        cursor.execute(STATEMENTS[connection.vendor].prolong, _holder(grant))
+        cursor.execute(_statements().prolong, _holder(grant))
     return min(grant.ttl, grant.idle_timeout)
 
 
 def fate(grant: Grant) -> Outcome:
     """How a session that is no longer current ended."""
     with connection.cursor() as cursor:
-        cursor.execute(STATEMENTS[connection.vendor].fate, {"session_id": grant.session_id})
+        cursor.execute(_statements().fate, {"session_id": grant.session_id})
         row = cursor.fetchone()
     return Outcome(row[0]) if row else Outcome.LOST
 
 
+def enqueue(service_id: str, owner: str, waiter: str) -> Ticket:
+    """Wait for the service: at the end of its queue, or in the place that this owner has there already.
+
+    One owner has one ticket a service; the request that came last, named by `waiter`, is the one that
+    waits on it. Raises ServiceBusy if the queue is full or the service disabled, UnknownService, and
+    LeaseInTransaction. `advance` must follow, in case that the lease has become free meanwhile.
+    """
+    statements = _statements()
+    values = {"service_id": service_id, "owner": owner, "waiter": waiter, "process": wakeups.process_id()}
+    values |= _times() | {"queue_limit": settings.LEASE_QUEUE_LIMIT}
+
+    def insert() -> tuple[Any, ...] | None:
+        # One at a time, so that the numbers are in the order of the commits and the limit is exact.
+        with transaction.atomic(durable=True), connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute(statements.lock_queue, values)
+            cursor.execute(statements.forget, values)
+            cursor.execute(statements.enqueue, values)
+            row: tuple[Any, ...] | None = cursor.fetchone()
+            return row
+
+    row = _again(insert)
+    if row is not None:
+        return Ticket(row[0], service_id, owner, waiter)
+    state = state_of(service_id)
+    raise refusals.queue_full(state) if state.enabled else refusals.busy(state, owner)
+
+
+def advance(service_id: str) -> bool:
+    """Grant a lease that is free or has lapsed to the first in its queue; whether there was one.
+
+    Nothing signals an expiry, and a ticket may come at the moment of a release: those who wait call this.
+    """
+    values = {"service_id": service_id}
+    _verdict(_statements().pass_over, values)
+    return _hand_over(_statements().advance, values) is not None
+
+
+def claim(ticket: Ticket) -> Grant | None:
+    """Take up the grant that was handed to this ticket, which is used up with it; None if there is none."""
+    statements = _statements()
+    values = {"service_id": ticket.service_id, "waiter": ticket.waiter}
+    if connection.vendor == "postgresql":
+        row = _verdict(
+            f"WITH taken AS ({statements.claim}), used AS ({statements.use_up}) SELECT * FROM taken",
+            values,
+        )
+    else:
+        _refuse_transaction()
+        with transaction.atomic(durable=True), connection.cursor() as cursor:
+            cursor.execute(statements.claim, values)
+            row = cursor.fetchone()
+            if row is not None:
+                cursor.execute(statements.unqueue, values)
+    return None if row is None else Grant(*row)
+
+
+def keep(waiters: Collection[str]) -> set[str]:
+    """Heartbeat of tickets, by their waiters: those that are still there, and live for another TTL.
+
+    A ticket that expired unnoticed lives again, in its old place.
+    """
+    values = {"listed": json.dumps(list(waiters)), **_times()}
+    return {row[0] for row in _again(lambda: _rows(_statements().keep, values))}
+
+
+def places(waiters: Collection[str]) -> dict[str, Place]:
+    """Where these waiters' tickets stand; those that are not live are left out. One query."""
+    rows = _again(lambda: _rows(_statements().places, {"listed": json.dumps(list(waiters))}))
+    return {waiter: Place(number, bool(offered)) for waiter, number, offered in rows}
+
+
+def leave(ticket: Ticket) -> None:
+    """Give the place up. What was granted to it already passes to the next."""
+    _verdict(_statements().unqueue, {"waiter": ticket.waiter})
+    _pass_on(ticket)
+
+
+def step_aside(ticket: Ticket) -> None:
+    """Nobody waits on the ticket any more; its caller may come back to the place until it expires."""
+    _verdict(_statements().step_aside, {"waiter": ticket.waiter})
+    _pass_on(ticket)
+
+
+def superseded(ticket: Ticket) -> bool:
+    """Whether a later request of the same owner waits in this place now."""
+    return TicketRow.objects.filter(pk=ticket.id).exclude(waiter=ticket.waiter).exists()
+
+
+def _pass_on(ticket: Ticket) -> None:
+    _hand_over(_statements().pass_on, {"service_id": ticket.service_id, "ticket_id": ticket.id})
+
+
+def _hand_over(statement: str, values: Mapping[str, Any]) -> str | None:
+    """End a session and wake whoever has the lease now; how the session ended, None if it was not there."""
+    row = _verdict(
+        statement,
+        {
+            **values,
+            **_times(),
+            "next_session": uuid4().hex,
+            "offer": OFFER_SECONDS,
+            "process": wakeups.process_id(),
+        },
+    )
+    if row is None:
+        return None
+    ended_as, offered_to = row[:2]
+    if offered_to is not None:
+        wakeups.wake(offered_to)
+    return str(ended_as)
+
+
 def _verdict(statement: str, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """Run one statement that commits by itself and return its row, if there is one."""
-    if connection.in_atomic_block or not connection.get_autocommit():
-        raise LeaseInTransaction
+    rows = _again(lambda: _rows(statement, values))
+    return rows[0] if rows else None
+
+
+def _rows(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    _refuse_transaction()
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        return cursor.fetchone() if cursor.description else None
+        return cursor.fetchall() if cursor.description else []
+
+
+def _again(call: Callable[[], T]) -> T:
+    """Call, and call once more over a new connection if the first broke: every verb allows for it."""
+    try:
+        return call()
+    except DatabaseError:
+        if connection.connection is None or connection.is_usable():
+            raise
+        connection.close()
+        if (pool := getattr(connection, "pool", None)) is not None:
+            pool.check()  # its other connections are broken too, when the server was restarted
+    return call()
+
+
+def _refuse_transaction() -> None:
+    if connection.in_atomic_block or not connection.get_autocommit():
+        raise LeaseInTransaction
+
+
+def _statements() -> Statements:
+    return STATEMENTS[connection.vendor]
+
+
+def _times() -> dict[str, float]:
+    return {"ttl": settings.LEASE_TTL, "idle_timeout": settings.LEASE_IDLE_TIMEOUT}
 
 
 def _holder(grant: Grant) -> dict[str, Any]:
@@ -261,11 +303,3 @@ def _holder(grant: Grant) -> dict[str, Any]:
         "owner": grant.owner,
         "fencing_token": grant.fencing_token,
     }
-
-
-def _retry_after(service_id: str) -> int:
-    """Whole seconds after which another try makes sense: the median of recent holds, 1 to 60."""
-    recent = Hold.objects.filter(service_id=service_id).order_by("-ended_at")
-    spans = recent.annotate(span=F("ended_at") - F("started_at")).values_list("span", flat=True)[:20]
-    seconds = [span.total_seconds() for span in spans]
-    return min(max(ceil(median(seconds)), 1), 60) if seconds else 30

@@ -33,6 +33,14 @@ def settle_owner(request: HttpRequest | Request) -> str:
     return owner
 
 
+PASSING = "passing:"
+
+
 def passing_owner() -> str:
     """An owner for one request of a stranger, never seen again."""
-    return f"passing:{uuid4().hex}"
+    return f"{PASSING}{uuid4().hex}"
+
+
+def may_come_back(owner: str) -> bool:
+    """Whether a later request can be of the same owner."""
+    return not owner.startswith(PASSING)

@@ -1,13 +1,17 @@
-"""What anybody may know about the services: who is free, who is busy and since when. No secrets."""
+"""What anybody may know about the services: who is free, who is busy, since when, and how long the
+queue is. No secrets."""
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from math import ceil
 from typing import Any, Protocol
 
 from django.conf import settings
 from django.db import connection
 from django.utils.module_loading import import_string
+
+from leases.exceptions import UnknownService
+from leases.statements import STATEMENTS
 
 
 class Health(Protocol):
@@ -21,56 +25,64 @@ class Health(Protocol):
     def error(self) -> str | None: ...
 
 
-NOW = {"sqlite": "julianday('now')", "postgresql": "statement_timestamp()"}
-MILLISECONDS = {
-    "sqlite": "CAST(round((julianday({time}) - 2440587.5) * 86400000.0) AS integer)",
-    "postgresql": "CAST(round(EXTRACT(EPOCH FROM {time}) * 1000) AS bigint)",
-}
-LIVE = {
-    "sqlite": "lease.expires_at > strftime('%Y-%m-%d %H:%M:%f', 'now')",
-    "postgresql": "lease.expires_at > statement_timestamp()",
-}
-
-
 @dataclass(frozen=True)
-class ServiceState:
+class State:
     """One service at one moment of the database's clock; times in milliseconds since the epoch.
 
-    The session's fields are None while nobody holds the service.
+    The session's fields, and `expires_in` (seconds), are None while nobody holds the service.
+    `median_hold` (seconds) is the median of recent sessions, None if there were none.
     """
 
     id: str
     status_key: str
     name: str
     enabled: bool
-    message: str | None
+    busy_message: str
+    own_busy_message: str
+    disabled_message: str
     session_id: str | None
+    owner: str | None
     started_at: int | None
     last_activity_at: int | None
+    expires_in: float | None
     now: int
+    queue_length: int
+    median_hold: float | None
+
+    @property
+    def message(self) -> str | None:
+        """What people read while the service cannot be had."""
+        if not self.enabled:
+            return self.disabled_message
+        return self.busy_message if self.session_id else None
+
+    def estimated_wait(self, place: int) -> int | None:
+        """Whole seconds until it is the turn of this place in the queue, None without any history.
+
+        The recent median hold for each one ahead, and what the present holder is likely to have left.
+        """
+        if self.median_hold is None:
+            return None
+        left = 0.0
+        if self.started_at is not None:
+            left = max(self.median_hold - (self.now - self.started_at) / 1000, 0.0)
+        return ceil(left + self.median_hold * (place - 1))
 
 
-@cache
-def _query(vendor: str) -> str:
-    time = MILLISECONDS[vendor].format
-    return f"""
-        SELECT service.id, service.status_key, service.name, service.enabled,
-            CASE WHEN NOT service.enabled THEN service.disabled_message
-                WHEN lease.service_id IS NOT NULL THEN service.busy_message END,
-            lease.session_id, {time(time="lease.started_at")}, {time(time="lease.last_activity_at")},
-            {time(time=NOW[vendor])}
-        FROM leases_service AS service
-        LEFT JOIN leases_lease AS lease
-            ON lease.service_id = service.id AND lease.session_id IS NOT NULL AND {LIVE[vendor]}
-        ORDER BY service.id"""
-
-
-def states() -> list[ServiceState]:
+def states() -> list[State]:
     """The state of every service, in one query. An expired session is not there, swept or not."""
     with connection.cursor() as cursor:
-        cursor.execute(_query(connection.vendor))
+        cursor.execute(STATEMENTS[connection.vendor].states, {})
         rows: list[tuple[Any, ...]] = cursor.fetchall()
-    return [ServiceState(*row) for row in rows]
+    return [State(*row) for row in rows]
+
+
+def state_of(service_id: str) -> State:
+    """The state of one service. Raises UnknownService."""
+    for state in states():
+        if state.id == service_id:
+            return state
+    raise UnknownService(service_id)
 
 
 def public_status() -> dict[str, Any]:
@@ -92,7 +104,7 @@ def health(service_id: str) -> dict[str, Any]:
     return {"ready": known.ready, "model": known.model, "error": known.error}
 
 
-def _public_service(service: ServiceState) -> dict[str, Any]:
+def _public_service(service: State) -> dict[str, Any]:
     return {
         "id": service.id,
         "name": service.name,
@@ -100,11 +112,14 @@ def _public_service(service: ServiceState) -> dict[str, Any]:
         "message": service.message,
         "enabled": bool(service.enabled),
         "health": health(service.id),
-        "queue": {"length": 0, "estimatedWaitSeconds": None},
+        "queue": {
+            "length": service.queue_length,
+            "estimatedWaitSeconds": service.estimated_wait(service.queue_length + 1),
+        },
     }
 
 
-def _public_session(service: ServiceState) -> dict[str, Any]:
+def _public_session(service: State) -> dict[str, Any]:
     assert service.session_id is not None and service.started_at is not None  # noqa: S101, PT018
     return {
         "serviceId": service.id,

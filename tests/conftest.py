@@ -5,6 +5,7 @@ from asgiref.sync import SyncToAsync
 from django.db import connection
 from rest_framework.test import APIClient
 
+from leases import waiting
 from tests.database import restore_services
 
 
@@ -17,6 +18,7 @@ def leases(transactional_db: None) -> Iterator[None]:
     """
     restore_services()
     yield
+    waiting.close()
     # An async test's database work ran in asgiref's one thread, which keeps its connection.
     SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result()  # noqa: PLW0108 - per thread
     connection.close()

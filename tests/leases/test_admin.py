@@ -4,8 +4,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from leases import mutex
+from leases import mutex, refusals
 from leases.models import Lease, Service
+from leases.status import state_of
 
 pytestmark = pytest.mark.usefixtures("leases")
 
@@ -31,8 +32,8 @@ def test_a_service_is_edited_and_switched_off(operator: Client) -> None:
     assert response.status_code == 302
     service = Service.objects.get(pk=LLM)
     assert (service.name, service.ttl, service.idle_timeout, service.enabled) == ("Oracle", 12.5, None, False)
-    assert mutex.refusal(LLM, "ann").reason == "disabled"
-    assert str(mutex.refusal(LLM, "ann")) == "The oracle sleeps until noon."
+    assert refusals.busy(state_of(LLM), "ann").reason == "disabled"
+    assert str(refusals.busy(state_of(LLM), "ann")) == "The oracle sleeps until noon."
 
 
 def test_a_timeout_of_nothing_is_refused(operator: Client) -> None:

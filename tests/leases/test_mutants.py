@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 from django.db import IntegrityError, connection
 
-from leases import mutex
+from leases.statements import STATEMENTS
 from tests.leases import test_mutex as rules
 
 pytestmark = pytest.mark.usefixtures("leases")
@@ -36,14 +36,22 @@ EXACT = "test_only_the_exact_holder_renews_releases_or_confirms"
 CROSSED = "test_a_grant_of_one_service_says_nothing_about_another"
 
 MUTANTS = [
-    Mutant("acquire", r"AND \(lease\.session_id IS NULL OR [^\n]*\)", "test_a_free_lease_is_granted_once"),
+    Mutant(
+        "acquire",
+        r"\(lease\.session_id IS NULL OR [^\n]*\) AND (?=NOT EXISTS)",
+        "test_a_free_lease_is_granted_once",
+    ),
     Mutant("acquire", r"lease\.session_id IS NULL OR", "test_a_free_lease_is_granted_once"),
     Mutant(
-        "acquire", r" OR lease\.expires_at <= [^\n]*(?=\)\n)", "test_an_expired_lease_is_granted_to_the_next"
+        "acquire",
+        r" OR lease\.expires_at <= [^\n]*(?=\) AND NOT EXISTS)",
+        "test_an_expired_lease_is_granted_to_the_next",
     ),
     Mutant("acquire", r"WHERE enabled", "test_a_disabled_service_is_not_granted_but_its_holder_goes_on"),
     Mutant("acquire", r"lease\.service_id = %\(service_id\)s AND", "test_each_service_has_its_own_lease"),
-    Mutant("acquire", r"(?<=fencing_token) \+ 1", "test_tokens_rise_by_one_whatever_ends_the_session"),
+    Mutant(
+        "acquire", r"\+ CASE WHEN .* THEN 0 ELSE 1 END", "test_tokens_rise_by_one_whatever_ends_the_session"
+    ),
     *(
         Mutant(statement, condition, EXACT, argument)
         for statement in ("renew", "release", "confirm")
@@ -67,7 +75,7 @@ MUTANTS = [
     ),
     Mutant(
         "sweep",
-        r"AND expires_at <= .* (?=AND service_id)",
+        r"AND expires_at <= [^\n]*(?=\n *AND service_id)",
         "test_each_service_has_its_own_lease",
     ),
     Mutant(
@@ -80,7 +88,7 @@ MUTANTS = [
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_a_missing_condition_is_noticed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
-    statements = mutex.STATEMENTS[connection.vendor]
+    statements = STATEMENTS[connection.vendor]
     replacement = "TRUE " if mutant.statement == "release" and "THEN" in mutant.condition else ""
     mutated, count = re.subn(mutant.condition, replacement, getattr(statements, mutant.statement))
     assert count == 1, "the mutant does not apply: the statement has changed"

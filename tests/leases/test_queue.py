@@ -1,0 +1,402 @@
+"""The rules of the queue, one test each (test_mutants.py removes each rule in turn and runs these)."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.db.models import F
+from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
+
+from leases import mutex
+from leases.exceptions import ServiceBusy, UnknownService
+from leases.models import Hold, Lease, Service, Ticket
+from leases.status import state_of
+from tests.leases.clock import let_pass
+
+pytestmark = pytest.mark.usefixtures("leases")
+
+LLM, VECTORS = "lightweight-llm", "vector-convert"
+
+
+def acquire(owner: str = "ann", service: str = LLM) -> mutex.Grant:
+    grant = mutex.try_acquire(service, owner)
+    assert grant is not None
+    return grant
+
+
+def enqueue(owner: str, service: str = LLM) -> mutex.Ticket:
+    return mutex.enqueue(service, owner, uuid4().hex)
+
+
+def claim(ticket: mutex.Ticket) -> mutex.Grant:
+    grant = mutex.claim(ticket)
+    assert grant is not None
+    return grant
+
+
+def tickets_age(seconds: float) -> None:
+    Ticket.objects.update(expires_at=F("expires_at") - timedelta(seconds=seconds))
+
+
+def place(ticket: mutex.Ticket) -> int | None:
+    found = mutex.places([ticket.waiter]).get(ticket.waiter)
+    return found.number if found else None
+
+
+def test_a_release_hands_over_to_the_first_in_the_queue() -> None:
+    ann = acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    mutex.release(ann)
+    assert mutex.claim(cid) is None
+    granted = claim(bob)
+    assert (granted.owner, granted.fencing_token) == ("bob", ann.fencing_token + 1)
+    assert mutex.confirm(granted)
+    mutex.release(granted)
+    assert claim(cid).owner == "cid"
+
+
+def test_nobody_overtakes_a_ticket_neither_a_newcomer_nor_the_releaser() -> None:
+    ann = acquire("ann")
+    bob = enqueue("bob")
+    assert mutex.try_acquire(LLM, "cid") is None
+    mutex.release(ann)
+    assert mutex.try_acquire(LLM, "ann") is None
+    assert mutex.try_acquire(LLM, "cid") is None
+    assert claim(bob).owner == "bob"
+
+
+def test_a_newcomer_does_not_take_a_free_lease_that_somebody_waits_for() -> None:
+    bob = enqueue("bob")
+    assert mutex.try_acquire(LLM, "cid") is None
+    mutex.advance(LLM)
+    assert claim(bob).owner == "bob"
+
+
+def test_each_service_has_its_own_queue() -> None:
+    ann, eve = acquire("ann", LLM), acquire("eve", VECTORS)
+    bob, dan = enqueue("bob", VECTORS), enqueue("dan", LLM)
+    assert (place(bob), place(dan)) == (1, 1)
+    mutex.release(ann)
+    assert claim(dan).service_id == LLM
+    mutex.release(eve)
+    assert claim(bob).service_id == VECTORS
+    enqueue("cid", LLM)
+    grant = mutex.try_acquire(VECTORS, "cid")
+    assert grant is None  # bob holds it
+    mutex.force_release(VECTORS, Lease.objects.get(service=VECTORS).session_id or "", by="ops", reason="")
+    assert mutex.try_acquire(VECTORS, "cid") is not None
+
+
+def test_a_grant_is_taken_up_once_by_its_own_ticket() -> None:
+    ann = acquire("ann")
+    bob, eve = enqueue("bob"), enqueue("eve")
+    assert mutex.claim(bob) is None  # not yet
+    mutex.release(ann)
+    assert mutex.claim(eve) is None
+    grant = claim(bob)
+    assert claim(bob) == grant  # the answer was lost: the same again
+    mutex.release(grant)
+    assert mutex.claim(bob) is None
+    assert not Ticket.objects.filter(owner="bob").exists()
+
+
+def test_a_grant_that_is_not_taken_up_passes_to_the_next() -> None:
+    ann = acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    mutex.release(ann)
+    let_pass(4)
+    assert not mutex.advance(LLM)
+    let_pass(1.5)
+    assert mutex.claim(bob) is None
+    assert mutex.advance(LLM)
+    assert mutex.claim(bob) is None
+    granted = claim(cid)
+    assert list(Hold.objects.order_by("id").values_list("owner", "outcome")) == [
+        ("ann", "released"),
+        ("bob", "unclaimed"),
+    ]
+    mutex.release(granted)
+    assert mutex.try_acquire(LLM, "dan") is not None  # bob has lost the place with it
+
+
+def test_a_taken_up_grant_lives_for_a_whole_ttl_from_then_on() -> None:
+    ann = acquire("ann")
+    bob = enqueue("bob")
+    mutex.release(ann)
+    let_pass(4)
+    grant = claim(bob)
+    let_pass(29)
+    assert mutex.confirm(grant)
+    let_pass(2)
+    assert not mutex.confirm(grant)
+
+
+def test_a_dead_ticket_is_never_served_and_offers_end_with_their_tickets() -> None:
+    ann = acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    tickets_age(28)
+    mutex.keep([cid.waiter])
+    mutex.release(ann)
+    left = state_of(LLM).expires_in
+    assert left is not None
+    assert left < 2.5
+    tickets_age(2.5)
+    let_pass(2.5)
+    mutex.advance(LLM)
+    assert mutex.claim(bob) is None
+    assert claim(cid).owner == "cid"
+
+
+def test_expired_tickets_stand_in_nobodys_way() -> None:
+    ann = acquire("ann")
+    enqueue("bob")
+    tickets_age(31)
+    assert state_of(LLM).queue_length == 0
+    cid = enqueue("cid")
+    assert place(cid) == 1
+    mutex.release(ann)
+    assert claim(cid).owner == "cid"
+
+
+def test_an_expired_ticket_does_not_block_a_newcomer() -> None:
+    enqueue("bob")
+    tickets_age(31)
+    assert mutex.try_acquire(LLM, "cid") is not None
+
+
+def test_a_caller_who_comes_back_in_time_has_the_old_place() -> None:
+    acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    mutex.step_aside(bob)
+    assert (place(cid), state_of(LLM).queue_length) == (1, 1)
+    tickets_age(29)
+    mutex.keep([cid.waiter])
+    again = enqueue("bob")
+    assert again.id == bob.id
+    assert (place(again), place(cid)) == (1, 2)
+
+
+def test_a_caller_who_comes_back_too_late_is_last() -> None:
+    acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    mutex.step_aside(bob)
+    tickets_age(31)
+    mutex.keep([cid.waiter])
+    again = enqueue("bob")
+    assert (place(cid), place(again)) == (1, 2)
+
+
+def test_one_owner_has_one_ticket_and_the_newest_request_waits_on_it() -> None:
+    ann = acquire("ann")
+    first, second = enqueue("bob"), enqueue("bob")
+    assert Ticket.objects.count() == 1
+    assert mutex.superseded(first)
+    assert not mutex.superseded(second)
+    mutex.release(ann)
+    assert mutex.claim(first) is None
+    assert claim(second).owner == "bob"
+
+
+def test_a_grant_may_be_taken_up_by_the_owner_s_next_request() -> None:
+    ann = acquire("ann")
+    first = enqueue("bob")
+    mutex.release(ann)
+    second = enqueue("bob")  # the page was reloaded at this very moment
+    assert mutex.claim(first) is None
+    assert claim(second).owner == "bob"
+
+
+def test_somebody_who_is_not_there_holds_nobody_up_but_keeps_the_place() -> None:
+    ann = acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    mutex.step_aside(bob)
+    mutex.release(ann)
+    granted = claim(cid)
+    back, dan = enqueue("bob"), enqueue("dan")
+    assert (place(back), place(dan)) == (1, 2)
+    mutex.release(granted)
+    assert claim(back).owner == "bob"
+
+
+def test_an_absent_ticket_does_not_block_a_newcomer() -> None:
+    bob = enqueue("bob")
+    mutex.step_aside(bob)
+    assert mutex.try_acquire(LLM, "cid") is not None
+
+
+@pytest.mark.parametrize("go", [mutex.leave, mutex.step_aside])
+def test_what_was_granted_to_a_caller_who_goes_passes_to_the_next(go: Callable[[mutex.Ticket], None]) -> None:
+    ann = acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    mutex.release(ann)
+    go(bob)
+    assert claim(cid).owner == "cid"
+
+
+def test_leaving_is_for_one_s_own_ticket_only_and_takes_no_lease_away() -> None:
+    ann = acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    mutex.leave(bob)
+    assert mutex.confirm(ann)
+    assert list(Ticket.objects.values_list("owner", flat=True)) == ["cid"]
+    mutex.release(ann)
+    granted = claim(cid)
+    mutex.leave(cid)
+    mutex.leave(bob)
+    assert mutex.confirm(granted)
+
+
+def test_a_superseded_request_that_goes_leaves_the_place_alone() -> None:
+    acquire("ann")
+    first, second = enqueue("bob"), enqueue("bob")
+    mutex.step_aside(first)
+    mutex.leave(first)
+    assert place(second) == 1
+
+
+def test_a_forced_end_hands_over_too() -> None:
+    ann = acquire("ann")
+    bob = enqueue("bob")
+    mutex.force_release(LLM, ann.session_id, by="ops", reason="stuck")
+    assert claim(bob).fencing_token == ann.fencing_token + 1
+    assert Hold.objects.get().outcome == "forced"
+
+
+def test_an_expiry_is_handed_over_by_whoever_looks_first() -> None:
+    acquire("ann")
+    bob = enqueue("bob")
+    assert not mutex.advance(LLM)
+    let_pass(31)
+    assert mutex.try_acquire(LLM, "cid") is None
+    assert mutex.advance(LLM)
+    assert not mutex.advance(LLM)
+    assert claim(bob).owner == "bob"
+    assert Hold.objects.get().outcome == "lost"
+
+
+def test_advancing_a_held_or_an_unwanted_lease_changes_nothing() -> None:
+    ann = acquire("ann")
+    assert not mutex.advance(LLM)
+    mutex.release(ann)
+    token = Lease.objects.get(service=LLM).fencing_token
+    assert not mutex.advance(LLM)
+    assert Lease.objects.get(service=LLM).fencing_token == token
+    assert Hold.objects.count() == 1
+
+
+def test_the_queue_has_a_limit_that_only_newcomers_meet(settings: Settings) -> None:
+    settings.LEASE_QUEUE_LIMIT = 2
+    acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    with pytest.raises(ServiceBusy, match="its queue is full") as full:
+        enqueue("dan")
+    assert (full.value.reason, full.value.queue_length) == ("queue_full", 2)
+    assert enqueue("bob").id == bob.id
+    mutex.leave(cid)
+    enqueue("dan")
+    enqueue("eve", VECTORS)
+    Service.objects.filter(pk=LLM).update(queue_limit=3)
+    assert place(enqueue("eve")) == 3
+
+
+def test_a_disabled_service_takes_nobody_and_hands_nothing_over() -> None:
+    ann = acquire("ann")
+    bob = enqueue("bob")
+    Service.objects.filter(pk=LLM).update(enabled=False)
+    with pytest.raises(ServiceBusy, match="switched off") as disabled:
+        enqueue("cid")
+    assert disabled.value.reason == "disabled"
+    mutex.release(ann)
+    mutex.advance(LLM)
+    assert mutex.claim(bob) is None
+    Service.objects.filter(pk=LLM).update(enabled=True)
+    mutex.advance(LLM)
+    assert claim(bob).owner == "bob"
+
+
+def test_an_unknown_service_has_no_queue() -> None:
+    with pytest.raises(UnknownService):
+        enqueue("ann", "no-such-service")
+
+
+def test_a_heartbeat_keeps_its_own_tickets_alive() -> None:
+    acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    tickets_age(20)
+    assert mutex.keep([bob.waiter, "0" * 32]) == {bob.waiter}
+    tickets_age(15)
+    assert (place(bob), place(cid)) == (1, None)
+
+
+def test_a_ticket_that_nobody_missed_lives_again_in_its_place() -> None:
+    """The database was away for longer than a TTL: all tickets expired, and their callers still wait."""
+    acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    tickets_age(40)
+    assert mutex.keep([cid.waiter]) == {cid.waiter}
+    assert mutex.keep([bob.waiter]) == {bob.waiter}
+    assert (place(bob), place(cid)) == (1, 2)
+
+
+def test_tickets_that_nobody_comes_back_to_are_forgotten() -> None:
+    acquire("ann")
+    enqueue("bob")
+    mutex.step_aside(enqueue("cid"))
+    tickets_age(31)
+    enqueue("dan")
+    assert set(Ticket.objects.values_list("owner", flat=True)) == {"bob", "dan"}
+    tickets_age(31)
+    enqueue("eve")
+    assert set(Ticket.objects.values_list("owner", flat=True)) == {"dan", "eve"}
+
+
+def test_the_estimate_is_the_median_hold_for_each_ahead_and_what_the_holder_has_left() -> None:
+    assert state_of(LLM).estimated_wait(1) is None
+    for seconds in (10, 20, 60):
+        grant = acquire("ann")
+        let_pass(seconds)
+        mutex.release(grant)
+    acquire("ann")
+    let_pass(5)
+    bob = enqueue("bob")
+    assert place(bob) == 1
+    state = state_of(LLM)
+    assert state.estimated_wait(1) in (15, 16)
+    assert state.estimated_wait(3) in (55, 56)
+    let_pass(20)
+    assert state_of(LLM).estimated_wait(2) in (20, 21)
+
+
+def test_a_grant_nobody_took_up_says_nothing_about_how_long_people_take() -> None:
+    ann = acquire("ann")
+    enqueue("bob")
+    let_pass(10)
+    mutex.release(ann)
+    let_pass(6)
+    mutex.advance(LLM)
+    assert state_of(LLM).median_hold == pytest.approx(10, abs=0.5)
+
+
+@pytest.mark.parametrize("waiting", [0, 20])
+def test_statements_per_hand_over_do_not_grow_with_the_queue(waiting: int) -> None:
+    ann = acquire("ann")
+    bob = enqueue("bob")
+    for number in range(waiting):
+        enqueue(f"waiter {number}")
+    with CaptureQueriesContext(connection) as releasing:
+        mutex.release(ann)
+    assert len(releasing) == 1
+    with CaptureQueriesContext(connection) as claiming:
+        claim(bob)
+    statements = [query["sql"] for query in claiming if query["sql"] not in ("BEGIN", "COMMIT")]
+    assert len([sql for sql in statements if not sql.startswith("BEGIN")]) == (
+        2 if connection.vendor == "sqlite" else 1
+    )
+    with CaptureQueriesContext(connection) as looking:
+        mutex.places([bob.waiter])
+        mutex.keep([bob.waiter])
+        state_of(LLM)
+    assert len(looking) == 3
