@@ -1,13 +1,17 @@
 """Message to answer, under the lease of the chat model."""
 
+import asyncio
+import codecs
+import logging
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models.functions import Now
 from django.http import Http404
 
@@ -16,8 +20,11 @@ from chat.engines.base import ChatMessage, Engine, EngineError, Usage
 from chat.models import NOT_FOUND, Conversation, Message, Role
 from chat.prompts import Fitted, Passage, fit, fit_passages
 from documents.search import Found, Hit, find
-from leases.database import in_database
+from leases.database import in_database, returning
 from leases.holding import Held, ahold
+from leases.turn import AT_ONCE, Turn
+
+logger = logging.getLogger(__name__)
 
 SERVICE = "lightweight-llm"
 REMEMBERED = 50  # messages of a saved conversation that are read back
@@ -52,40 +59,71 @@ class Answer:
     conversation_id: UUID | None
 
 
-async def answer(question: Question, owner: str) -> Answer:
+@dataclass
+class Exchange:
+    """What is asked, and what has been said so far."""
+
+    question: Question
+    conversation: Conversation | None
+    hits: Sequence[Hit] = ()
+    said: str = ""
+    _halves: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-16-le")("replace")
+    )
+
+    def add(self, piece: str, *, last: bool = False) -> str:
+        """Take a piece of the answer and return what can be shown of it: halves of a character that came
+        in two tokens become one, and what no database takes goes."""
+        whole = self._halves.decode(piece.encode("utf-16-le", "surrogatepass"), final=last)
+        text = whole.replace("\x00", "")
+        self.said += text
+        return text
+
+
+async def answer(question: Question, owner: str, turn: Turn = AT_ONCE) -> Answer:
     """Ask the model, about passages of the owner's documents if some are chosen.
 
-    An exchange about documents, and one of a conversation, is saved; one about documents begins a
-    conversation if it has none. Raises ServiceBusy, LeaseLost, MessageTooLong, EngineError, and
-    Http404 for a document that is not the owner's.
+    Tells each `token` as the model makes it. An exchange about documents, and one of a conversation, is
+    saved; one about documents begins a conversation if it has none. Whatever ends the answer early, what
+    was said until then is kept, marked as incomplete. Raises ServiceBusy, LeaseLost, MessageTooLong,
+    EngineError, and Http404 for a document that is not the owner's.
     """
-    async with ahold(SERVICE, owner) as held:
-        if not question.document_ids:
-            return await _answer(question, held, question.conversation, None)
+    conversation = question.conversation
+    if conversation is None and question.document_ids:
+        conversation = Conversation(owner=owner, title=_title(question.message))
+    if conversation is not None:
+        turn = replace(turn, about={"conversationId": str(conversation.pk)})
+    exchange = Exchange(question, conversation)
+    try:
+        async with ahold(SERVICE, owner, turn) as held:
+            return await _answer(exchange, held, owner, turn)
+    except (Exception, asyncio.CancelledError):
+        if conversation is not None and exchange.said.strip():
+            await _keep_incomplete(exchange)
+        raise
+
+
+async def _answer(exchange: Exchange, held: Held, owner: str, turn: Turn) -> Answer:
+    question, conversation = exchange.question, exchange.conversation
+    found = None
+    if question.document_ids:
         found = await find(
             owner,
             question.message,
             document_ids=question.document_ids,
             limit=max(FOUND, settings.CHAT_PASSAGES),
         )
+        exchange.hits = found.hits
         held.activity()
-        conversation = question.conversation or Conversation(owner=owner, title=_title(question.message))
-        return await _answer(question, held, conversation, found)
-
-
-async def _answer(
-    question: Question, held: Held, conversation: Conversation | None, found: Found | None
-) -> Answer:
     engine = get_engine()
     history = question.history
     if history is None:
         history = await in_database(_remembered, conversation) if conversation else []
-    hits = found.hits if found else []
     if found:
         fitted = await fit_passages(
             engine,
             message=question.message,
-            passages=[_passage(hit) for hit in hits[: settings.CHAT_PASSAGES]],
+            passages=[_passage(hit) for hit in found.hits[: settings.CHAT_PASSAGES]],
             history=history,
             max_tokens=question.max_tokens,
         )
@@ -98,10 +136,12 @@ async def _answer(
             max_tokens=question.max_tokens,
         )
     began = monotonic()
-    text, usage = await _generate(engine, fitted, question.temperature, held)
+    usage = await _generate(engine, fitted, exchange, held, turn)
     seconds = monotonic() - began
+    text = exchange.said.strip()
     if conversation is not None:
-        await in_database(_save, held, conversation, question.message, text, hits)
+        await in_database(_save, held, exchange)
+        exchange.said = ""
     return Answer(
         text=text,
         usage=usage,
@@ -114,29 +154,35 @@ async def _answer(
     )
 
 
-async def _generate(engine: Engine, fitted: Fitted, temperature: float, held: Held) -> tuple[str, Usage]:
-    """The whole answer, every piece of it a sign of activity."""
-    pieces: list[str] = []
+async def _generate(engine: Engine, fitted: Fitted, exchange: Exchange, held: Held, turn: Turn) -> Usage:
+    """Let the model speak, every piece of it a sign of activity."""
     usage: Usage | None = None
-    generation = engine.generate(fitted.messages, max_tokens=fitted.max_tokens, temperature=temperature)
+    generation = engine.generate(
+        fitted.messages, max_tokens=fitted.max_tokens, temperature=exchange.question.temperature
+    )
     async with aclosing(generation):
         async for piece in generation:
             held.activity()
             if isinstance(piece, Usage):
                 usage = piece
-            else:
-                pieces.append(piece)
+            elif text := exchange.add(piece):
+                turn.tell("token", {"text": text})
     if usage is None:
         raise EngineError("The model stopped in the middle of its answer. Please try again.")
-    text = _storable("".join(pieces)).strip()
-    if not text:
+    if text := exchange.add("", last=True):
+        turn.tell("token", {"text": text})
+    if not exchange.said.strip():
         raise EngineError("The model had nothing to say. Please try again, or put your message differently.")
-    return text, usage
+    return usage
 
 
-def _storable(text: str) -> str:
-    """Halves of a character that came in two tokens become one, and what no database takes goes."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "")
+async def _keep_incomplete(exchange: Exchange) -> None:
+    """Save what was said before the answer broke off; whoever is cancelled meanwhile, it is saved."""
+    saving = asyncio.ensure_future(asyncio.to_thread(returning, _save_incomplete, exchange))
+    try:
+        await asyncio.shield(saving)
+    except Exception:
+        logger.exception("What was said of an answer that broke off could not be kept.")
 
 
 def _remembered(conversation: Conversation) -> list[ChatMessage]:
@@ -147,25 +193,41 @@ def _remembered(conversation: Conversation) -> list[ChatMessage]:
     ]
 
 
-def _save(held: Held, conversation: Conversation, message: str, text: str, hits: Sequence[Hit]) -> None:
+def _save(held: Held, exchange: Exchange) -> None:
     """Add the exchange to its conversation, if the lease is still ours and the conversation still there."""
     with held.fenced():
-        if conversation._state.adding:
-            conversation.save(force_insert=True)
-        elif not Conversation.objects.filter(pk=conversation.pk).update(updated_at=Now()):
+        if not _append(exchange):
             raise Http404(NOT_FOUND)
-        Conversation.objects.filter(pk=conversation.pk, title="").update(title=_title(message))
-        Message.objects.bulk_create(
-            [
-                Message(conversation=conversation, role=Role.USER, content=message),
-                Message(
-                    conversation=conversation,
-                    role=Role.ASSISTANT,
-                    content=text,
-                    sources=[source(hit) for hit in hits],
-                ),
-            ]
-        )
+
+
+def _save_incomplete(exchange: Exchange) -> None:
+    """The same, not as what was made under the lease but as the record of what the person has seen."""
+    with transaction.atomic():
+        _append(exchange, incomplete=True)
+
+
+def _append(exchange: Exchange, *, incomplete: bool = False) -> bool:
+    """Write the exchange; False if its conversation was deleted meanwhile."""
+    conversation, message = exchange.conversation, exchange.question.message
+    assert conversation is not None  # noqa: S101 - a bare exchange is not saved
+    if conversation._state.adding:
+        conversation.save(force_insert=True)
+    elif not Conversation.objects.filter(pk=conversation.pk).update(updated_at=Now()):
+        return False
+    Conversation.objects.filter(pk=conversation.pk, title="").update(title=_title(message))
+    Message.objects.bulk_create(
+        [
+            Message(conversation=conversation, role=Role.USER, content=message),
+            Message(
+                conversation=conversation,
+                role=Role.ASSISTANT,
+                content=exchange.said.strip(),
+                sources=[source(hit) for hit in exchange.hits],
+                incomplete=incomplete,
+            ),
+        ]
+    )
+    return True
 
 
 def _passage(hit: Hit) -> Passage:

@@ -49,12 +49,14 @@ class Role(models.TextChoices):
 
 
 class Message(models.Model):
-    """One thing said. `sources` holds the passages that an answer was drawn from."""
+    """One thing said. `sources` holds the passages that an answer was drawn from; an `incomplete` answer
+    broke off: it was stopped, or the engine failed, or the session ended."""
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
     role = models.CharField(max_length=10, choices=Role)
     content = models.TextField()
     sources = models.JSONField(default=list, blank=True)
+    incomplete = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -203,5 +203,6 @@ def message_fields(message: Message) -> dict[str, Any]:
         "role": message.role,
         "content": message.content,
         "sources": message.sources,
+        "incomplete": message.incomplete,
         "createdAt": round(message.created_at.timestamp() * 1000),
     }

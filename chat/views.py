@@ -1,7 +1,9 @@
 """The chat routes of the contract, and the conversations that they save."""
 
 from time import monotonic
+from typing import Any
 
+from django.http import HttpResponseBase
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,8 +15,10 @@ from chat.engines import get_engine
 from chat.models import Conversation, ConversationQuerySet
 from leases.database import in_database
 from leases.fields import valid, valid_now
+from leases.guarded_view import GuardedView
 from leases.owned_view import OwnedView
 from leases.owners import passing_owner, settle_owner
+from leases.turn import Turn
 
 LISTED = 100  # conversations, and messages of one, that an answer holds
 
@@ -31,10 +35,10 @@ class ConversationView(OwnedView):
         return await in_database(self.conversations.pick_one, session_id) if session_id else None
 
 
-class Chat(ConversationView):
+class Chat(ConversationView, GuardedView):
     """POST: one message to the chat model. Without `sessionId` nothing is kept."""
 
-    async def post(self, request: Request) -> Response:
+    async def post(self, request: Request) -> HttpResponseBase:
         asked = await valid(shapes.ChatRequest(data=request.data))
         question = Question(
             message=asked["message"],
@@ -44,13 +48,17 @@ class Chat(ConversationView):
             temperature=asked["temperature"],
             conversation=await self.continued(asked["sessionId"]),
         )
-        return Response(shapes.chat_fields(await answer(question, self.owner or passing_owner())))
+
+        async def work(turn: Turn) -> dict[str, Any]:
+            return shapes.chat_fields(await answer(question, self.owner or passing_owner(), turn))
+
+        return await self.answer(work)
 
 
-class DocumentChat(ConversationView):
+class DocumentChat(ConversationView, GuardedView):
     """POST: one message about chosen documents, answered from their passages and saved."""
 
-    async def post(self, request: Request) -> Response:
+    async def post(self, request: Request) -> HttpResponseBase:
         began = monotonic()
         asked = await valid(shapes.DocumentChatRequest(data=request.data))
         question = Question(
@@ -61,8 +69,12 @@ class DocumentChat(ConversationView):
             conversation=await self.continued(asked["sessionId"]),
             document_ids=asked["documentIds"],
         )
-        made = await answer(question, self.owner or passing_owner())
-        return Response(shapes.document_chat_fields(made, round((monotonic() - began) * 1000)))
+
+        async def work(turn: Turn) -> dict[str, Any]:
+            made = await answer(question, self.owner or passing_owner(), turn)
+            return shapes.document_chat_fields(made, round((monotonic() - began) * 1000))
+
+        return await self.answer(work)
 
 
 class ConversationList(ConversationView):

@@ -19,6 +19,7 @@ from documents.models import NOT_FOUND, Chunk, Document
 from documents.vectors import Vectors
 from leases.database import in_database
 from leases.holding import Held, ahold
+from leases.turn import AT_ONCE, Turn
 
 SERVICE = "vector-convert"
 INSERTED_AT_ONCE = 500  # chunks
@@ -50,36 +51,53 @@ def store(document: Document) -> Document:
     return document
 
 
-async def convert(document: Document, owner: str) -> Conversion:
+async def convert(document: Document, owner: str, turn: Turn = AT_ONCE) -> Conversion:
     """Give every chunk of the document its vector, under the lease of the conversion service.
 
-    The old chunks and vectors stand until the new ones are complete and take their place in one
-    transaction; a conversion that fails or loses its lease changes nothing. The same text and model
-    again is no work and needs no lease. Raises ServiceBusy, LeaseLost, EmbeddingError, NoText, and
-    Http404 if the document was deleted meanwhile.
+    Tells the `progress` in chunks. The old chunks and vectors stand until the new ones are complete and
+    take their place in one transaction; a conversion that fails or loses its lease changes nothing. The
+    same text and model again is no work and needs no lease. Raises ServiceBusy, LeaseLost,
+    EmbeddingError, NoText, and Http404 if the document was deleted meanwhile.
     """
     began = monotonic()
     embedder = get_embedder()
     if not document.text.strip():
         raise NoText(NO_TEXT)
     if document.embedding_model == embedder.model:
-        count = await in_database(document.chunks.count)
-        return _conversion(
-            document, embedder, count, document.embedding_dimensions or 0, began=began, unchanged=True
-        )
-    async with ahold(SERVICE, owner) as held:
+        return await _unchanged(document, embedder, began)
+    async with ahold(SERVICE, owner, turn) as held:
+        await in_database(_refresh, document)
+        if document.embedding_model == embedder.model:  # somebody did it while we waited for our turn
+            return await _unchanged(document, embedder, began)
         pieces = await asyncio.to_thread(chunk, document.text, document.content_type, document.pages)
         held.activity()
-        vectors = await _embed(embedder, [piece.text for piece in pieces], held)
+        vectors = await _embed(embedder, [piece.text for piece in pieces], held, turn)
         await in_database(_swap, held, document, pieces, vectors, embedder.model)
     return _conversion(document, embedder, len(pieces), vectors.shape[1], began=began, unchanged=False)
 
 
-async def _embed(embedder: Embedder, texts: Sequence[str], held: Held) -> Vectors:
+async def _unchanged(document: Document, embedder: Embedder, began: float) -> Conversion:
+    count = await in_database(document.chunks.count)
+    dimensions = document.embedding_dimensions or 0
+    return _conversion(document, embedder, count, dimensions, began=began, unchanged=True)
+
+
+def _refresh(document: Document) -> None:
+    try:
+        document.refresh_from_db(fields=["embedding_model", "embedding_dimensions"])
+    except Document.DoesNotExist:
+        raise Http404(NOT_FOUND) from None
+
+
+async def _embed(embedder: Embedder, texts: Sequence[str], held: Held, turn: Turn) -> Vectors:
     """The vectors of all texts in their order, every batch a sign of activity."""
     vectors: Vectors | None = None
+    done = 0
+    turn.tell("progress", {"done": done, "total": len(texts)})
     async for positions, batch in embedder.batches(texts):
         held.activity()
+        done += len(batch)
+        turn.tell("progress", {"done": done, "total": len(texts)})
         if vectors is None:
             vectors = np.empty((len(texts), batch.shape[1]), dtype=np.float32)
         vectors[positions] = batch

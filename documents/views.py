@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
+from django.http import HttpResponseBase
 from rest_framework import status
 from rest_framework.exceptions import APIException
 from rest_framework.parsers import MultiPartParser
@@ -19,8 +20,10 @@ from documents.search import find
 from documents.uploads import STORED_WITHOUT_TEXT, read_file, read_pasted, store_upload, title_of
 from leases.database import in_database
 from leases.fields import valid, valid_now
+from leases.guarded_view import GuardedView
 from leases.owned_view import OwnedView
 from leases.owners import settle_owner
+from leases.turn import Turn
 
 
 class TooLarge(APIException):
@@ -148,15 +151,19 @@ class DocumentChunks(DocumentView):
         )
 
 
-class Conversions(DocumentView):
+class Conversions(DocumentView, GuardedView):
     """POST: convert a document to vectors, under the lease of the conversion service."""
 
     request_shape: type[shapes.ConversionRequest | shapes.EmbeddingRequest] = shapes.ConversionRequest
 
-    async def post(self, request: Request) -> Response:
+    async def post(self, request: Request) -> HttpResponseBase:
         document_id = (await valid(self.request_shape(data=request.data)))["document_id"]
         document = await in_database(self.documents.pick_one, document_id)
-        return Response(_conversion_fields(await convert(document, document.owner)))
+
+        async def work(turn: Turn) -> dict[str, Any]:
+            return _conversion_fields(await convert(document, document.owner, turn))
+
+        return await self.answer(work)
 
 
 class Search(DocumentView):

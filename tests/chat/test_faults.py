@@ -177,7 +177,7 @@ async def test_two_servers_share_one_service() -> None:
         assert (await ask(two)).status_code == 200
 
 
-async def test_a_conversation_is_told_only_of_what_was_answered() -> None:
+async def test_what_was_said_before_the_engine_broke_off_is_kept_as_incomplete() -> None:
     async with (
         ScriptedEngineServer({CHAT: break_off}) as engine,
         site(engine.base_url) as client,
@@ -185,8 +185,22 @@ async def test_a_conversation_is_told_only_of_what_was_answered() -> None:
         session_id = (await client.post("/api/conversations", json={})).json()["sessionId"]
         body = {"message": "hello", "sessionId": session_id}
         assert (await client.post("/api/lightweight-llm/chat", json=body)).status_code == 502
-        kept = (await client.get(f"/api/conversations/{session_id}")).json()
-        assert kept["messages"] == []
+        kept = (await client.get(f"/api/conversations/{session_id}")).json()["messages"]
+        assert [(said["content"], said["incomplete"]) for said in kept] == [
+            ("hello", False),
+            ("Once upon a", True),
+        ]
+
+
+async def test_a_conversation_is_not_told_of_a_question_without_an_answer() -> None:
+    async with (
+        ScriptedEngineServer({CHAT: refuse}) as engine,
+        site(engine.base_url) as client,
+    ):
+        session_id = (await client.post("/api/conversations", json={})).json()["sessionId"]
+        body = {"message": "hello", "sessionId": session_id}
+        assert (await client.post("/api/lightweight-llm/chat", json=body)).status_code == 502
+        assert (await client.get(f"/api/conversations/{session_id}")).json()["messages"] == []
 
 
 async def test_a_server_that_is_stopped_gives_its_lease_back() -> None:
