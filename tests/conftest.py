@@ -1,12 +1,26 @@
 from collections.abc import Iterator
 
 import pytest
+from _pytest.terminal import TerminalReporter
 from asgiref.sync import SyncToAsync
 from django.db import connection
 from rest_framework.test import APIClient
 
 from leases import waiting
 from tests.database import restore_services
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="The fault suite with all its counts.")
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """The figures that tests measured, at the end of the run."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, text in getattr(report, "user_properties", ()):
+                if name == "figure" and report.when == "call":
+                    terminalreporter.write_line(f"figure: {text}")
 
 
 @pytest.fixture

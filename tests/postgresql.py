@@ -19,6 +19,9 @@ def main() -> int:
 
         server = get_server(Path(directory) / "data", cleanup_mode="delete")
         try:
+            server.psql("ALTER SYSTEM SET max_connections = 400")  # the suite runs many processes at once
+            server.stop()
+            server.start()
             environment = os.environ | {"DATABASE_URL": server.get_uri()}
             return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
         finally:
