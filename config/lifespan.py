@@ -2,12 +2,17 @@
 
 import asyncio
 import logging
+import signal
+import threading
 from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import Any
 
 from chat.engines import get_engine
 from documents.embedders import get_embedder
+from leases.database import returning
 from leases.holding import shut_down
+from leases.waiting import turn_away
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +23,9 @@ RELEASE_SECONDS = 5.0
 class Lifespan:
     """ASGI middleware: loads both engines at the start, gives every lease back at the end.
 
-    The server stops waiting for its requests after its grace period and then sends the end; whatever
-    still works under a lease is cancelled here, since afterwards the process is gone at once.
+    A signal to end sends those away at once who wait in a queue, and lets those finish who are being
+    served. The server stops waiting for its requests after its grace period and then sends the end;
+    whatever still works under a lease is cancelled here, since afterwards the process is gone at once.
     """
 
     def __init__(self, application: Callable[[Any, Any, Any], Awaitable[None]]) -> None:
@@ -33,6 +39,8 @@ class Lifespan:
         await receive()
         self._warming = asyncio.create_task(warm_up())
         await asyncio.wait({self._warming}, timeout=WARM_UP_SECONDS)
+        if threading.current_thread() is threading.main_thread():
+            empty_the_queue_on_signals(asyncio.get_running_loop())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await shut_down(RELEASE_SECONDS)
@@ -46,3 +54,26 @@ async def warm_up() -> None:
     for failure in await asyncio.gather(*loading, return_exceptions=True):
         if failure is not None:
             logger.error("An engine could not be loaded.", exc_info=failure)
+
+
+def empty_the_queue_on_signals(loop: asyncio.AbstractEventLoop) -> None:
+    """Do so before the server's own handler, which waits for all requests to end."""
+
+    def chained(then: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], None]:
+        def handle(signum: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(loop.run_in_executor, None, _send_away)
+            then(signum, frame)
+
+        return handle
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        then = signal.getsignal(number)
+        if callable(then):
+            signal.signal(number, chained(then))
+
+
+def _send_away() -> None:
+    try:
+        returning(turn_away)
+    except Exception:
+        logger.exception("Those who wait in the queue could not be sent away.")

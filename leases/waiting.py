@@ -136,8 +136,11 @@ class _Room:
         self._listener: wakeups.Listener | None = None
         self._next_beat = 0.0
         self._seen_version: int | None = None
+        self._closing = False
 
     def enter(self, waiting: Waiting) -> None:
+        if self._closing:
+            waiting.refuse(refusals.stopping(state_of(waiting.service_id)))
         with self._lock:
             self._waiting[waiting.waiter] = waiting
             if self._thread is None:
@@ -152,8 +155,14 @@ class _Room:
         with self._lock:
             return list(self._waiting.values())
 
+    def close_doors(self) -> list[Waiting]:
+        """Whoever comes from now on is sent away; returns who is here already."""
+        self._closing = True
+        return self.everybody()
+
     def close(self) -> None:
         """Stop watching and listening, when nobody waits any more."""
+        self._closing = False
         while (thread := self._thread) is not None:
             thread.join(0.1)
         if self._listener is not None:
@@ -230,9 +239,9 @@ _room = _Room()
 
 
 def turn_away() -> None:
-    """Tell all who wait in this process to come back: it is about to end. Their places are kept."""
+    """Tell all who wait in this process, or would, that it is about to end. Their places are kept."""
     services = {service.id: service for service in states()}
-    for waiting in _room.everybody():
+    for waiting in _room.close_doors():
         waiting.refuse(refusals.stopping(services[waiting.service_id]))
 
 

@@ -22,13 +22,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_server(**environment: str) -> Iterator[str]:
-    """The base URL of a server that answers, and is gone with the block: it has a second for that."""
+def running_server(*, grace: str = "1", **environment: str) -> Iterator[str]:
+    """The base URL of a server that answers, and is gone with the block: it has `grace` seconds for that."""
     port = free_port()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", str(port)),
-            *("--log-level", "warning", "--timeout-graceful-shutdown", "1"),
+            *("--log-level", "warning", "--timeout-graceful-shutdown", grace),
         ],
         cwd=ROOT,
         env=os.environ | {"DATABASE_URL": database_url()} | environment,
@@ -40,7 +40,7 @@ def running_server(**environment: str) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(15 + float(grace))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -48,9 +48,9 @@ def running_server(**environment: str) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def client_of_server(**environment: str) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of_server(*, grace: str = "1", **environment: str) -> AsyncIterator[httpx.AsyncClient]:
     """The same for an async test: a client of the server."""
-    running = running_server(**environment)
+    running = running_server(grace=grace, **environment)
     base = await asyncio.to_thread(running.__enter__)
     try:
         async with httpx.AsyncClient(base_url=base, timeout=60) as client:

@@ -39,8 +39,8 @@ def test_many_processes_take_turns(tmp_path: Path, figure: Figure, full: bool) -
     history = read(tmp_path)
     violations = exclusion(engine.calls) + grants(history) + order(history)
     figure(
-        f"{processes} processes of {cycles} cycles, seed {SEED}: {processes * cycles / seconds:.0f} cycles/s, "
-        f"{len(violations)} violations"
+        f"{processes} processes of {cycles} cycles, seed {SEED}: "
+        f"{processes * cycles / seconds:.0f} cycles/s, {len(violations)} violations"
     )
     assert violations == []
     assert len(engine.calls) == processes * cycles
