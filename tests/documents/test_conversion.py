@@ -10,11 +10,13 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from documents.conversion import convert, store
+from documents.embedders import get_embedder
 from documents.embedders.base import EmbeddingError
 from documents.models import Chunk, Document
 from leases import mutex
 from leases.exceptions import LeaseLost
 from leases.models import Hold, Lease
+from leases.turn import Turn
 from tests.database import query
 from tests.documents.embedding_server import Answer, EmbeddingServer, Request, embeddings
 from tests.leases.clock import let_pass
@@ -142,3 +144,31 @@ def test_chunks_are_written_in_batches_and_not_one_by_one() -> None:
     with CaptureQueriesContext(connection) as many:
         saved(LONG)
     assert len(many) == len(few)
+
+
+async def test_progress_is_told_in_chunks() -> None:
+    told: list[tuple[str, dict[str, int]]] = []
+    conversion = await convert(await query(saved), "ann", Turn(tell=lambda *event: told.append(event)))
+    assert [name for name, _ in told[:2]] == ["started", "progress"]
+    progress = [data for name, data in told if name == "progress"]
+    assert [data["total"] for data in progress] == [conversion.chunks] * len(progress)
+    done = [data["done"] for data in progress]
+    assert (done[0], done[-1]) == (0, conversion.chunks)
+    assert done == sorted(done)
+    assert len(set(done)) > 2
+
+
+async def test_a_document_converted_while_its_next_conversion_waited_is_not_converted_again() -> None:
+    document = await query(saved)
+    holder = await query(mutex.acquire, SERVICE, "bob")
+    queued = asyncio.Event()
+    waiting = asyncio.create_task(convert(document, "ann", Turn(wait=30, tell=lambda *_: queued.set())))
+    await asyncio.wait_for(queued.wait(), 10)
+    model = get_embedder().model
+    await query(
+        Document.objects.filter(pk=document.pk).update, embedding_model=model, embedding_dimensions=384
+    )
+    await query(mutex.release, holder)
+    conversion = await asyncio.wait_for(waiting, 10)
+    assert conversion.unchanged
+    assert not await query(Chunk.objects.filter(vector__isnull=False).exists)

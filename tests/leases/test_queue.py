@@ -122,6 +122,71 @@ def test_a_grant_that_is_not_taken_up_passes_to_the_next() -> None:
     assert mutex.try_acquire(LLM, "dan") is not None  # bob has lost the place with it
 
 
+def test_a_grant_that_is_not_taken_up_passes_to_the_next_even_before_its_ticket_is_gone() -> None:
+    """The forced end of a grant that waits to be taken up, or a crash between the two statements."""
+    ann = acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    mutex.release(ann)
+    let_pass(6)
+    statements = mutex.STATEMENTS[connection.vendor]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            statements,
+            "pass_over",
+            statements.pass_over.replace("expires_at <=", "expires_at IS NULL AND expires_at <="),
+        )
+        mutex.advance(LLM)
+    assert mutex.claim(bob) is None
+    assert claim(cid).owner == "cid"
+
+
+def test_a_sweep_leaves_a_grant_that_waits_to_be_taken_up_alone() -> None:
+    """What lapsed of another service's hand-over is for its queue to pass on, with its ticket."""
+    eve = acquire("eve", VECTORS)
+    bob = enqueue("bob", VECTORS)
+    mutex.release(eve)
+    let_pass(6, VECTORS)
+    acquire("ann", LLM)
+    lease = Lease.objects.get(service=VECTORS)
+    assert (lease.offered_to, lease.session_id is None) == (bob.id, False)
+
+
+def test_a_grant_that_may_still_be_taken_up_is_left_to_its_ticket() -> None:
+    ann = acquire("ann")
+    bob = enqueue("bob")
+    mutex.release(ann)
+    mutex.advance(LLM)
+    assert claim(bob).owner == "bob"
+
+
+def test_a_lease_that_becomes_free_uses_up_no_token() -> None:
+    ann = acquire("ann")
+    let_pass(31)
+    mutex.advance(LLM)
+    assert Lease.objects.get(service=LLM).session_id is None
+    assert acquire("bob").fencing_token == ann.fencing_token + 1
+
+
+def test_the_tickets_of_one_service_are_no_business_of_another() -> None:
+    acquire("ann")
+    enqueue("bob")
+    tickets_age(70)
+    enqueue("cid", VECTORS)
+    assert Ticket.objects.filter(owner="bob").exists()
+
+
+@pytest.mark.parametrize("gone", ["dead", "absent"])
+def test_the_dead_and_the_absent_do_not_fill_the_queue(gone: str) -> None:
+    Service.objects.filter(pk=LLM).update(queue_limit=1)
+    acquire("ann")
+    bob = enqueue("bob")
+    if gone == "absent":
+        mutex.step_aside(bob)
+    else:
+        tickets_age(31)
+    assert place(enqueue("cid")) == 1
+
+
 def test_a_taken_up_grant_lives_for_a_whole_ttl_from_then_on() -> None:
     ann = acquire("ann")
     bob = enqueue("bob")
@@ -179,10 +244,12 @@ def test_a_caller_who_comes_back_in_time_has_the_old_place() -> None:
     assert (place(again), place(cid)) == (1, 2)
 
 
-def test_a_caller_who_comes_back_too_late_is_last() -> None:
+@pytest.mark.parametrize("gone", ["dead", "absent"])
+def test_a_caller_who_comes_back_too_late_is_last(gone: str) -> None:
     acquire("ann")
     bob, cid = enqueue("bob"), enqueue("cid")
-    mutex.step_aside(bob)
+    if gone == "absent":
+        mutex.step_aside(bob)
     tickets_age(31)
     mutex.keep([cid.waiter])
     again = enqueue("bob")
@@ -287,8 +354,8 @@ def test_advancing_a_held_or_an_unwanted_lease_changes_nothing() -> None:
     assert Hold.objects.count() == 1
 
 
-def test_the_queue_has_a_limit_that_only_newcomers_meet(settings: Settings) -> None:
-    settings.LEASE_QUEUE_LIMIT = 2
+def test_the_queue_has_a_limit_that_only_newcomers_meet() -> None:
+    Service.objects.update(queue_limit=2)
     acquire("ann")
     bob, cid = enqueue("bob"), enqueue("cid")
     with pytest.raises(ServiceBusy, match="its queue is full") as full:
@@ -298,8 +365,16 @@ def test_the_queue_has_a_limit_that_only_newcomers_meet(settings: Settings) -> N
     mutex.leave(cid)
     enqueue("dan")
     enqueue("eve", VECTORS)
-    Service.objects.filter(pk=LLM).update(queue_limit=3)
-    assert place(enqueue("eve")) == 3
+
+
+def test_the_limit_of_all_queues_is_a_setting_that_a_service_may_override(settings: Settings) -> None:
+    settings.LEASE_QUEUE_LIMIT = 1
+    acquire("ann")
+    enqueue("bob")
+    with pytest.raises(ServiceBusy):
+        enqueue("cid")
+    Service.objects.filter(pk=LLM).update(queue_limit=2)
+    assert place(enqueue("cid")) == 2
 
 
 def test_a_disabled_service_takes_nobody_and_hands_nothing_over() -> None:
