@@ -44,12 +44,16 @@ class Grant:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A place in a queue; `waiter` is the secret of the request that waits on it."""
+    """A place in a queue, kept alive by a heartbeat within each `ttl` (seconds).
+
+    `waiter` is the secret of the request that waits on it.
+    """
 
     id: int
     service_id: str
     owner: str
     waiter: str
+    ttl: float
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,7 @@ def enqueue(service_id: str, owner: str, waiter: str) -> Ticket:
     values |= _times() | {"queue_limit": settings.LEASE_QUEUE_LIMIT}
 
     def insert() -> tuple[Any, ...] | None:
+        _refuse_transaction()
         # One at a time, so that the numbers are in the order of the commits and the limit is exact.
         with transaction.atomic(durable=True), connection.cursor() as cursor:
             if connection.vendor == "postgresql":
@@ -167,7 +172,7 @@ def enqueue(service_id: str, owner: str, waiter: str) -> Ticket:
 
     row = _again(insert)
     if row is not None:
-        return Ticket(row[0], service_id, owner, waiter)
+        return Ticket(row[0], service_id, owner, waiter, row[1])
     state = state_of(service_id)
     raise refusals.queue_full(state) if state.enabled else refusals.busy(state, owner)
 
@@ -214,6 +219,11 @@ def places(waiters: Collection[str]) -> dict[str, Place]:
     """Where these waiters' tickets stand; those that are not live are left out. One query."""
     rows = _again(lambda: _rows(_statements().places, {"listed": json.dumps(list(waiters))}))
     return {waiter: Place(number, bool(offered)) for waiter, number, offered in rows}
+
+
+def offers() -> list[int]:
+    """The tickets whose grants wait to be taken up."""
+    return [row[0] for row in _rows(_statements().offers, {})]
 
 
 def leave(ticket: Ticket) -> None:

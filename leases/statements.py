@@ -185,7 +185,7 @@ class Statements:
                     WHERE service_id = %(service_id)s AND owner = %(owner)s))
             ON CONFLICT (service_id, owner) DO UPDATE SET
                 process = excluded.process, waiter = excluded.waiter, expires_at = excluded.expires_at
-            RETURNING id"""
+            RETURNING id, {until("expires_at")}"""
         self.claim = f"""
             UPDATE leases_lease AS lease SET
                 offered_to = NULL, waiter = %(waiter)s, {begun.format(ttl="ttl", idle_timeout="idle_timeout")}
@@ -202,6 +202,7 @@ class Statements:
         self.use_up = "DELETE FROM leases_ticket WHERE waiter = %(waiter)s AND EXISTS (SELECT 1 FROM taken)"
         self.unqueue = "DELETE FROM leases_ticket WHERE waiter = %(waiter)s"
         self.step_aside = "UPDATE leases_ticket SET process = '' WHERE waiter = %(waiter)s"
+        self.offers = "SELECT offered_to FROM leases_lease WHERE offered_to IS NOT NULL"
         self.places = f"""
             SELECT waiter, place, offered FROM (
                 SELECT ticket.waiter, coalesce(lease.offered_to, 0) = ticket.id AS offered,

@@ -6,6 +6,7 @@ However many wait here, they cost one query or two a second together, no connect
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic, sleep
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 """What a lost notification costs at most."""
 GLANCE_SECONDS = 0.02
-"""SQLite: how often a glance at the file's change counter decides whether to look."""
+"""SQLite: how often to glance at the file's change counter, which tells whether there is anything to see."""
 
 
 class Waiting:
@@ -105,6 +106,12 @@ class Waiting:
             except LeaseError as error:
                 self.refuse(error)
 
+    @property
+    def heartbeat(self) -> float:
+        """Seconds between the heartbeats of the ticket."""
+        usual: float = settings.LEASE_HEARTBEAT
+        return min(usual, self._ticket.ttl / 3) if self._ticket else usual
+
     def _enqueue(self) -> None:
         self._ticket = mutex.enqueue(self.service_id, self._owner, self.waiter)
         wakeups.expect(self._ticket.id, self._offer)
@@ -161,16 +168,16 @@ class _Room:
         return self.everybody()
 
     def close(self) -> None:
-        """Stop watching and listening, when nobody waits any more."""
+        """Stop watching and listening; nobody waits any more."""
         self._closing = False
-        while (thread := self._thread) is not None:
-            thread.join(0.1)
+        if (thread := self._thread) is not None:
+            thread.join(POLL_SECONDS * 3)
         if self._listener is not None:
             self._listener.stop()
             self._listener = None
 
     def _run(self) -> None:
-        self._next_beat = monotonic() + _heartbeat()
+        self._next_beat = 0.0
         if connection.vendor == "postgresql" and (self._listener is None or not self._listener.alive):
             self._listener = wakeups.Listener()
             self._listener.listening.wait(POLL_SECONDS)  # what was handed over before is found by looking
@@ -205,7 +212,9 @@ class _Room:
         everybody = {waiting.waiter: waiting for waiting in self.everybody()}
         if monotonic() >= self._next_beat:
             mutex.keep(everybody)
-            self._next_beat = monotonic() + _heartbeat()
+            self._next_beat = monotonic() + min(
+                (waiting.heartbeat for waiting in everybody.values()), default=0.0
+            )
         places = mutex.places(everybody)
         if missing := everybody.keys() - places.keys():
             for waiter in missing - mutex.keep(missing):
@@ -223,16 +232,18 @@ class _Room:
         return pause
 
     def _pause(self, seconds: float) -> None:
-        """Sleep, on SQLite until somebody has written at the latest."""
+        """Sleep. On SQLite nobody sends notifications: glance at what was handed over meanwhile."""
         if connection.vendor == "postgresql":
             sleep(seconds)
             return
         until = monotonic() + seconds
         while monotonic() < until:
             sleep(min(GLANCE_SECONDS, seconds))
-            if (version := _version()) != self._seen_version:
-                self._seen_version = version
-                return
+            with suppress(DatabaseError):
+                if (version := _version()) != self._seen_version:
+                    self._seen_version = version
+                    for ticket_id in mutex.offers():
+                        wakeups.wake(ticket_id)
 
 
 _room = _Room()
@@ -250,17 +261,8 @@ def close() -> None:
     _room.close()
 
 
-def _heartbeat() -> float:
-    seconds: float = min(settings.LEASE_HEARTBEAT, settings.LEASE_TTL / 3)
-    return seconds
-
-
-def _version() -> int | None:
+def _version() -> int:
     """SQLite's count of other connections' commits."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA data_version")
-            row = cursor.fetchone()
-    except DatabaseError:
-        return None
-    return int(row[0])
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA data_version")
+        return int(cursor.fetchone()[0])

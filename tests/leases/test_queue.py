@@ -13,6 +13,7 @@ from pytest_django import Settings
 from leases import mutex
 from leases.exceptions import ServiceBusy, UnknownService
 from leases.models import Hold, Lease, Service, Ticket
+from leases.statements import STATEMENTS
 from leases.status import state_of
 from tests.leases.clock import let_pass
 
@@ -128,7 +129,7 @@ def test_a_grant_that_is_not_taken_up_passes_to_the_next_even_before_its_ticket_
     bob, cid = enqueue("bob"), enqueue("cid")
     mutex.release(ann)
     let_pass(6)
-    statements = mutex.STATEMENTS[connection.vendor]
+    statements = STATEMENTS[connection.vendor]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             statements,
