@@ -5,12 +5,12 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from leases.models import Hold, Lease, Service
+from leases.models import Hold, Lease, Service, Ticket
 
 
 @admin.register(Service)
 class ServiceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("name", "id", "enabled", "ttl", "idle_timeout")
+    list_display = ("name", "id", "enabled", "ttl", "idle_timeout", "queue_limit")
     readonly_fields = ("id", "status_key")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -35,6 +35,14 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 class LeaseAdmin(ReadOnlyAdmin):
     list_display = ("service", "owner", "fencing_token", "started_at", "last_activity_at", "expires_at")
     fields = readonly_fields = (*list_display, "ttl", "idle_timeout")  # and not the session's secret
+
+
+@admin.register(Ticket)
+class TicketAdmin(ReadOnlyAdmin):
+    list_display = ("service", "id", "owner", "enqueued_at", "expires_at")
+    list_filter = ("service",)
+    search_fields = ("owner",)
+    fields = readonly_fields = list_display  # and not the waiter's secret
 
 
 @admin.register(Hold)

@@ -42,7 +42,7 @@ def test_a_timeout_of_nothing_is_refused(operator: Client) -> None:
     assert Service.objects.get(pk=LLM).ttl is None
 
 
-@pytest.mark.parametrize("page", ["service", "lease", "hold"])
+@pytest.mark.parametrize("page", ["service", "lease", "hold", "ticket"])
 def test_nothing_is_added_or_deleted_by_hand(operator: Client, page: str) -> None:
     mutex.acquire(LLM, "ann")
     assert operator.get(f"/admin/leases/{page}/").status_code == 200
@@ -58,3 +58,12 @@ def test_a_live_lease_is_shown_without_its_secret(operator: Client) -> None:
     assert "user:7" in page
     assert grant.session_id not in page
     assert operator.post(f"/admin/leases/lease/{LLM}/change/", {"owner": "eve"}).status_code == 403
+
+
+def test_a_ticket_is_shown_without_its_secret(operator: Client) -> None:
+    mutex.acquire(LLM, "ann")
+    ticket = mutex.enqueue(LLM, "user:8", "f" * 32)
+    page = operator.get(f"/admin/leases/ticket/{ticket.id}/change/").content.decode()
+    assert "user:8" in page
+    assert ticket.waiter not in page
+    assert operator.post(f"/admin/leases/ticket/{ticket.id}/change/", {"owner": "eve"}).status_code == 403
