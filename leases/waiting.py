@@ -62,7 +62,13 @@ class Waiting:
             if self._ticket is None or not (self._offered or anyway):
                 return None
             self._offered = False
-            grant = mutex.claim(self._ticket)
+            try:
+                grant = mutex.claim(self._ticket)
+            except DatabaseError:
+                if anyway:
+                    raise
+                logger.warning("Could not claim %s: looking again.", self.service_id, exc_info=True)
+                return None
             if grant is not None:
                 self._forget()
             return grant

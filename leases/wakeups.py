@@ -43,7 +43,7 @@ def expect(ticket_id: int, wake: Callable[[], None]) -> None:
 
 def forget(ticket_id: int, wake: Callable[[], None]) -> None:
     """Stop calling, unless a later request waits on the same ticket."""
-    if _sleepers.get(ticket_id) is wake:
+    if _sleepers.get(ticket_id) == wake:  # bound methods are equal, not identical
         del _sleepers[ticket_id]
 
 

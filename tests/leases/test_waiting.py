@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.models import F
 
 from leases import mutex, waiting
@@ -209,6 +209,44 @@ class TestAsynchronous:
         second.go_on.set()
         await second.task
         assert not await query(Ticket.objects.exists)
+
+    async def test_nothing_is_kept_of_those_who_have_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from leases import wakeups
+
+        sleepers: dict[int, Callable[[], None]] = {}
+        monkeypatch.setattr(wakeups, "_sleepers", sleepers)
+        ann = await query(mutex.acquire, LLM, "ann")
+        served, cancelled, late = Waiter("bob"), Waiter("cid"), Waiter("dan", wait=0.2)
+        await asyncio.gather(*(waiter.until_told("queued") for waiter in (served, cancelled, late)))
+        cancelled.task.cancel()
+        with pytest.raises(ServiceBusy):
+            await late.task
+        await query(mutex.release, ann)
+        await asyncio.wait_for(served.served.wait(), 10)
+        served.go_on.set()
+        await served.task
+        await until(lambda: not sleepers and not waiting._room.everybody())
+
+    async def test_a_claim_that_the_database_did_not_answer_is_made_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claim, tries = mutex.claim, []
+
+        def once_unreachable(ticket: mutex.Ticket) -> mutex.Grant | None:
+            tries.append(ticket)
+            if len(tries) == 1:
+                raise DatabaseError("connection refused")
+            return claim(ticket)
+
+        monkeypatch.setattr(mutex, "claim", once_unreachable)
+        ann = await query(mutex.acquire, LLM, "ann")
+        bob = Waiter("bob")
+        await bob.until_told("queued")
+        await query(mutex.release, ann)
+        await asyncio.wait_for(bob.served.wait(), 10)
+        assert len(tries) == 2
+        bob.go_on.set()
+        await bob.task
 
     async def test_a_lost_wake_up_costs_one_poll(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from leases import wakeups
