@@ -13,6 +13,11 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """What this owner may see, and the only way by which a request reaches a conversation."""
         return self.none() if owner is None else self.filter(owner=owner)
 
+    def matching(self, words: str) -> "ConversationQuerySet":
+        """Those in whose title or messages the words stand."""
+        said = Message.objects.filter(conversation=models.OuterRef("pk"), content__icontains=words)
+        return self.filter(models.Q(title__icontains=words) | models.Exists(said))
+
     def pick_one(self, pk: str) -> "Conversation":
         """This conversation of the set. Raises Http404 if it is not in it."""
         try:
@@ -30,6 +35,7 @@ class Conversation(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     owner = models.CharField(max_length=80, editable=False)
     title = models.CharField(max_length=100, blank=True)
+    document_ids = models.JSONField(default=list, blank=True, help_text="The documents ticked for it.")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now_add=True)
 

@@ -125,6 +125,34 @@ class DocumentChatRequest(RequestSerializer):
     temperature = SamplingField()
 
 
+class ConversationQuery(RequestSerializer):
+    """The query of GET /api/conversations."""
+
+    search = serializers.CharField(
+        default="", allow_blank=True, max_length=200, error_messages=sentences("The search must be text.")
+    )
+
+
+class ConversationChange(RequestSerializer):
+    """The body of PATCH /api/conversations/{id}; what is left out stays."""
+
+    title = serializers.CharField(
+        required=False,
+        max_length=100,
+        error_messages=sentences(
+            "The title must be text.", max_length="Please choose a title of at most 100 characters."
+        ),
+    )
+    documentIds = BoundedList(  # noqa: N815 - the contract's name
+        child=serializers.UUIDField(error_messages=sentences("Each document id must be an id of ours.")),
+        required=False,
+        max_length=10,
+        error_messages=sentences(
+            "The documents must be a list of ids.", max_length="Please choose at most 10 documents."
+        ),
+    )
+
+
 class NewConversation(RequestSerializer):
     title = serializers.CharField(
         default="",
@@ -193,6 +221,7 @@ def conversation_fields(conversation: Conversation) -> dict[str, Any]:
     return {
         "sessionId": str(conversation.pk),
         "title": conversation.title,
+        "documentIds": conversation.document_ids,
         "createdAt": round(conversation.created_at.timestamp() * 1000),
         "updatedAt": round(conversation.updated_at.timestamp() * 1000),
     }
@@ -200,6 +229,7 @@ def conversation_fields(conversation: Conversation) -> dict[str, Any]:
 
 def message_fields(message: Message) -> dict[str, Any]:
     return {
+        "id": message.pk,
         "role": message.role,
         "content": message.content,
         "sources": message.sources,

@@ -10,4 +10,9 @@ urlpatterns = [
     re_path(
         r"^conversations/(?P<session_id>[^/]+)/?$", views.ConversationDetail.as_view(), name="conversation"
     ),
+    re_path(
+        r"^conversations/(?P<session_id>[^/]+)/messages/(?P<message_id>[0-9]{1,18})/?$",
+        views.MessageDetail.as_view(),
+        name="message",
+    ),
 ]

@@ -78,15 +78,16 @@ class DocumentChat(ConversationView, GuardedView):
 
 
 class ConversationList(ConversationView):
-    """GET: the caller's newest conversations. POST: begin one."""
+    """GET: the caller's newest conversations, those in which the words of `search` stand. POST: begin one."""
 
     def get(self, request: Request) -> Response:
-        rows = self.conversations[:LISTED]
+        words = valid_now(shapes.ConversationQuery(data=request.query_params))["search"]
+        conversations = self.conversations.matching(words) if words else self.conversations
         return Response(
             {
                 "success": True,
-                "conversations": [shapes.conversation_fields(row) for row in rows],
-                "total": self.conversations.count(),
+                "conversations": [shapes.conversation_fields(row) for row in conversations[:LISTED]],
+                "total": conversations.count(),
             }
         )
 
@@ -99,7 +100,8 @@ class ConversationList(ConversationView):
 
 
 class ConversationDetail(ConversationView):
-    """GET: a conversation and its newest messages in their order. DELETE: it and all of them."""
+    """GET: a conversation and its newest messages in their order. PATCH: its title or its documents.
+    DELETE: it and all of them."""
 
     def get(self, request: Request, session_id: str) -> Response:
         conversation = self.conversations.pick_one(session_id)
@@ -112,9 +114,28 @@ class ConversationDetail(ConversationView):
             }
         )
 
+    def patch(self, request: Request, session_id: str) -> Response:
+        conversation = self.conversations.pick_one(session_id)
+        changes = valid_now(shapes.ConversationChange(data=request.data))
+        if "title" in changes:
+            conversation.title = changes["title"]
+        if "documentIds" in changes:
+            conversation.document_ids = [str(pk) for pk in changes["documentIds"]]
+        conversation.save(update_fields=["title", "document_ids"])
+        return Response({"success": True, **shapes.conversation_fields(conversation)})
+
     def delete(self, request: Request, session_id: str) -> Response:
         self.conversations.pick_one(session_id).delete()
         return Response({"success": True, "sessionId": session_id, "message": "The conversation is deleted."})
+
+
+class MessageDetail(ConversationView):
+    """DELETE: a message and all that was said after it, so that it can be put differently."""
+
+    def delete(self, request: Request, session_id: str, message_id: int) -> Response:
+        conversation = self.conversations.pick_one(session_id)
+        count, _ = conversation.messages.filter(pk__gte=message_id).delete()
+        return Response({"success": True, "sessionId": session_id, "deleted": count})
 
 
 class EngineStatus(APIView):

@@ -18,7 +18,7 @@ from documents.models import Document
 from leases.owners import SESSION_KEY
 
 
-class SignUpForm(BaseUserCreationForm[User]):
+class SignUpForm(BaseUserCreationForm):  # type: ignore[type-arg]
     class Meta:
         model = User
         fields = ("username",)
@@ -44,7 +44,7 @@ class SignOut(LogoutView):
     """POST: sign out."""
 
 
-class SignUp(FormView[SignUpForm]):
+class SignUp(FormView):  # type: ignore[type-arg]
     """GET and POST: a new account, where the operator allows it (SIGN_UP)."""
 
     template_name = "accounts/sign_up.html"

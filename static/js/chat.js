@@ -1,0 +1,407 @@
+// The chat page: asking, waiting in line, streaming the answer, and everything around a conversation.
+
+import { Refused, ask, follow } from "./api.js";
+import { render } from "./markdown.js";
+import { announce, confirmed, stamp, toast } from "./page.js";
+import { place, showInTitle } from "./queue.js";
+import { sourceList } from "./sources.js";
+
+const $ = (id) => document.getElementById(id);
+const { conversation: opened, documents: ticked } = JSON.parse($("state").textContent);
+
+let conversation = opened;
+let asking = null; // the AbortController of the question on its way
+let leaving = false; // the page is going away: its requests break off, and nobody gave anything up
+const chosen = new Set(ticked);
+const box = $("message");
+const said = $("said");
+const scroller = $("scroll");
+
+// -- the draft, which nothing loses ---------------------------------------------------------------
+
+const draftKey = () => `draft:${conversation ?? "new"}`;
+const waitingKey = () => `waiting:${conversation}`;
+
+function keepDraft() {
+  if (box.value) localStorage.setItem(draftKey(), box.value);
+  else localStorage.removeItem(draftKey());
+}
+
+function write(text) {
+  box.value = text;
+  keepDraft();
+}
+
+// -- messages -------------------------------------------------------------------------------------
+
+const atEnd = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 120;
+
+function showEnd() {
+  scroller.scrollTop = scroller.scrollHeight;
+}
+
+function addMessage(role, text) {
+  $("welcome").hidden = true;
+  const element = stamp("message-template");
+  element.classList.add(role);
+  element.setAttribute("aria-label", role === "user" ? "You" : "Assistant");
+  setText(element, role, text);
+  said.append(element);
+  showEnd();
+  return element;
+}
+
+function setText(element, role, text) {
+  const prose = element.querySelector("[data-text]");
+  element.text = text;
+  if (role === "user") {
+    prose.classList.add("plain");
+    prose.textContent = text;
+  } else {
+    prose.classList.remove("plain");
+    render(prose, text);
+  }
+}
+
+function addTools(element, role) {
+  element.querySelector(".tools")?.remove();
+  const tools = document.createElement("div");
+  tools.className = "tools";
+  const add = (name, action) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "quiet";
+    button.textContent = name;
+    button.addEventListener("click", action);
+    tools.append(button);
+  };
+  if (role === "user") add("Edit", () => edit(element));
+  else {
+    add("Copy", () => navigator.clipboard.writeText(element.text).then(() => announce("Copied.")));
+    add("Retry", () => retry(element));
+  }
+  element.append(tools);
+}
+
+function markIncomplete(element, why) {
+  element.querySelector(".incomplete")?.remove();
+  const note = document.createElement("p");
+  note.className = "incomplete";
+  note.textContent = why;
+  element.append(note);
+}
+
+/** Bring what the server rendered to life. */
+for (const element of said.querySelectorAll(".message")) {
+  const role = element.classList.contains("user") ? "user" : "assistant";
+  setText(element, role, element.querySelector("[data-text]").textContent);
+  const sources = element.querySelector("script[type='application/json']");
+  if (sources) element.querySelector("[data-text]").after(sourceList(JSON.parse(sources.textContent)));
+  addTools(element, role);
+}
+
+// -- asking ---------------------------------------------------------------------------------------
+
+async function begin() {
+  if (conversation) return;
+  const draft = draftKey();
+  const made = await ask("/api/conversations", { method: "POST", json: {} });
+  conversation = made.sessionId;
+  localStorage.removeItem(draft);
+  history.replaceState(null, "", `/c/${conversation}/`);
+  if (chosen.size) await saveChosen();
+}
+
+function nameIt(title) {
+  document.title = `${title} · Leasehold`;
+  $("title").textContent = title;
+  $("heading").hidden = false;
+  for (const kind of ["md", "json"]) $(`export-${kind}`).href = `/c/${conversation}/export.${kind}`;
+  let item = document.querySelector(`#talks [data-id="${conversation}"]`);
+  if (!item) {
+    document.querySelector("#talks .empty")?.remove();
+    item = document.createElement("li");
+    item.dataset.id = conversation;
+    item.dataset.current = "";
+    const link = document.createElement("a");
+    link.href = `/c/${conversation}/`;
+    link.setAttribute("aria-current", "true");
+    item.append(link);
+    $("talks").prepend(item);
+  }
+  item.querySelector("a").textContent = title;
+}
+
+function busy(isBusy) {
+  $("send").hidden = isBusy;
+  $("stop").hidden = !isBusy;
+}
+
+/** The place in the line, where the answer will be. */
+function showPlace(answer, data) {
+  showInTitle(data);
+  let waiting = answer.querySelector(".waiting");
+  if (!data) return waiting?.remove();
+  if (!waiting) {
+    waiting = document.createElement("div");
+    waiting.className = "waiting";
+    const leave = document.createElement("button");
+    leave.type = "button";
+    leave.textContent = "Leave the queue";
+    leave.addEventListener("click", () => asking?.abort());
+    waiting.append(document.createElement("p"), leave);
+    answer.append(waiting);
+  }
+  const whose = data.yours
+    ? "You are already using the chat service in another tab."
+    : "Someone else is using the chat service right now.";
+  const sentence = `${whose} ${place(data)} It starts by itself.`;
+  waiting.querySelector("p").textContent = sentence;
+  announce(sentence);
+}
+
+async function send(message) {
+  if (asking) return;
+  asking = new AbortController();
+  busy(true);
+  const question = addMessage("user", message);
+  const answer = addMessage("assistant", "");
+  const prose = answer.querySelector("[data-text]");
+  prose.classList.add("dots");
+  let text = "";
+  let started = false;
+  try {
+    await begin();
+    write("");
+    localStorage.setItem(waitingKey(), message);
+    const documents = [...chosen];
+    const body = { message, sessionId: conversation, ...(documents.length && { documentIds: documents }) };
+    const path = documents.length ? "/api/RAG/chat" : "/api/lightweight-llm/chat";
+    const on = {
+      queued: (data) => {
+        showPlace(answer, data);
+        if (!answer.toasted) toast("The chat service is busy. You are in line.", "busy");
+        answer.toasted = true;
+      },
+      started: () => {
+        started = true;
+        localStorage.removeItem(waitingKey());
+        showPlace(answer, null);
+      },
+      token: (data) => {
+        const follows = atEnd();
+        text += data.text;
+        prose.classList.remove("dots");
+        draw(answer, text);
+        if (follows) showEnd();
+      },
+    };
+    const done = await follow(path, body, { on, signal: asking.signal });
+    setText(answer, "assistant", done.response);
+    if (done.sources?.length) prose.after(sourceList(done.sources));
+    if (done.notice) toast(done.notice);
+    announce(`The answer is finished: ${prose.textContent}`);
+  } catch (error) {
+    if (leaving) return;
+    explain(error, answer, text, message, started);
+  } finally {
+    if (!leaving) await settle();
+  }
+
+  async function settle() {
+    prose.classList.remove("dots");
+    localStorage.removeItem(waitingKey());
+    showPlace(answer, null);
+    asking = null;
+    busy(false);
+    addTools(question, "user");
+    addTools(answer, "assistant");
+    if (conversation) await synchronise().catch(() => {});
+    if (!box.value) box.focus({ preventScroll: true });
+  }
+}
+
+let drawing = null;
+
+/** Markdown of a growing answer, drawn at most once a frame. */
+function draw(answer, text) {
+  answer.pending = text;
+  drawing ??= requestAnimationFrame(() => {
+    drawing = null;
+    setText(answer, "assistant", answer.pending);
+  });
+}
+
+function explain(error, answer, text, message, started) {
+  if (drawing) cancelAnimationFrame(drawing);
+  drawing = null;
+  setText(answer, "assistant", text);
+  if (error.name === "AbortError") {
+    markIncomplete(answer, text || started ? "You stopped this answer." : "You left the queue. Your message is below.");
+    if (!text) write(message);
+    return;
+  }
+  const sentence = error instanceof Refused || error.message ? error.message : "Something went wrong. Please try again.";
+  markIncomplete(answer, sentence);
+  toast(sentence, error.body?.serviceUnavailable ? "busy" : "error");
+  announce(sentence);
+  if (!text) write(message); // nothing of it was kept: the message is in the box again
+}
+
+/** The server's ids of what was said, so that it can be edited; and the title that it chose. */
+async function synchronise() {
+  const kept = await ask(`/api/conversations/${conversation}`);
+  nameIt(kept.title || "New conversation");
+  const elements = [...said.querySelectorAll(".message")];
+  const messages = kept.messages.slice(-elements.length);
+  let at = messages.length;
+  for (const element of elements.reverse()) {
+    const role = element.classList.contains("user") ? "user" : "assistant";
+    const message = messages[at - 1];
+    if (message?.role !== role || (role === "user" && message.content !== element.text)) continue;
+    element.dataset.id = message.id;
+    at -= 1;
+  }
+}
+
+async function forgetFrom(element) {
+  const first = element;
+  if (first.dataset.id) {
+    await ask(`/api/conversations/${conversation}/messages/${first.dataset.id}`, { method: "DELETE" });
+  }
+  while (first.nextElementSibling?.classList.contains("message")) first.nextElementSibling.remove();
+  first.remove();
+}
+
+async function edit(element) {
+  if (asking) return;
+  if (box.value && !(await confirmed("Your unsent message would be replaced. Go on?", "Replace it"))) return;
+  const { text } = element;
+  try {
+    await forgetFrom(element);
+    write(text);
+    box.focus();
+  } catch (error) {
+    toast(error.message, "error");
+  }
+}
+
+async function retry(element) {
+  if (asking) return;
+  let question = element.previousElementSibling;
+  while (question && !question.classList.contains("user")) question = question.previousElementSibling;
+  if (!question) return;
+  const { text } = question;
+  try {
+    await forgetFrom(question);
+    if (box.value === text) write("");
+    await send(text);
+  } catch (error) {
+    write(text);
+    toast(error.message, "error");
+  }
+}
+
+// -- the documents that a conversation is about -----------------------------------------------------
+
+async function listDocuments() {
+  const { documents } = await ask("/api/RAG/documents?limit=100");
+  const list = $("documents");
+  list.replaceChildren();
+  for (const item of documents) {
+    const label = document.createElement("label");
+    const tick = document.createElement("input");
+    tick.type = "checkbox";
+    tick.checked = chosen.has(item._id);
+    tick.addEventListener("change", () => choose(item._id, tick));
+    const name = document.createElement("span");
+    name.textContent = item.hasEmbedding ? item.title : `${item.title} (not converted yet)`;
+    label.append(tick, name);
+    list.append(label);
+  }
+  if (!documents.length) {
+    const link = document.createElement("a");
+    link.href = "/documents/";
+    link.textContent = "Upload a document first";
+    list.append(link);
+  }
+  const known = new Set(documents.map(({ _id }) => _id));
+  for (const id of [...chosen]) if (!known.has(id) && documents.length < 100) chosen.delete(id);
+  nameChosen();
+}
+
+function nameChosen() {
+  $("picked").textContent = chosen.size ? `${chosen.size} document${chosen.size > 1 ? "s" : ""}` : "Documents";
+}
+
+async function choose(id, tick) {
+  if (tick.checked && chosen.size >= 10) {
+    tick.checked = false;
+    toast("Please choose at most 10 documents.");
+    return;
+  }
+  if (tick.checked) chosen.add(id);
+  else chosen.delete(id);
+  nameChosen();
+  if (conversation) await saveChosen().catch((error) => toast(error.message, "error"));
+}
+
+const saveChosen = () =>
+  ask(`/api/conversations/${conversation}`, { method: "PATCH", json: { documentIds: [...chosen] } });
+
+// -- the conversation itself ------------------------------------------------------------------------
+
+$("rename").addEventListener("click", () => {
+  $("new-title").value = $("title").textContent;
+  const dialog = $("naming");
+  dialog.returnValue = "";
+  dialog.showModal();
+});
+$("naming").addEventListener("close", async () => {
+  const title = $("new-title").value.trim();
+  if ($("naming").returnValue !== "yes" || !title) return;
+  try {
+    await ask(`/api/conversations/${conversation}`, { method: "PATCH", json: { title } });
+    nameIt(title);
+  } catch (error) {
+    toast(error.message, "error");
+  }
+});
+$("delete").addEventListener("click", async () => {
+  if (!(await confirmed("Delete this conversation and everything said in it?", "Delete it"))) return;
+  try {
+    await ask(`/api/conversations/${conversation}`, { method: "DELETE" });
+    localStorage.removeItem(draftKey());
+    location.assign("/");
+  } catch (error) {
+    toast(error.message, "error");
+  }
+});
+
+$("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const message = box.value.trim();
+  if (message) send(message);
+});
+box.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  event.preventDefault();
+  $("composer").requestSubmit();
+});
+box.addEventListener("input", keepDraft);
+$("stop").addEventListener("click", () => asking?.abort());
+addEventListener("beforeunload", () => (leaving = true));
+addEventListener("pagehide", () => (leaving = true));
+addEventListener("pageshow", () => (leaving = false));
+for (const id of ["rename", "delete", "picker"]) $(id).hidden = false;
+
+const about = new URLSearchParams(location.search).get("document");
+if (about) chosen.add(about);
+listDocuments().catch((error) => toast(error.message, "error"));
+box.value ||= localStorage.getItem(draftKey()) ?? "";
+showEnd();
+
+// Whoever reloads while waiting in line keeps the text and the place.
+const unsent = conversation && localStorage.getItem(waitingKey());
+if (unsent) send(unsent);
+else box.focus({ preventScroll: true });

@@ -1,0 +1,24 @@
+// The numbered sources under an answer; weak matches are left out.
+
+export function sourceList(sources) {
+  const list = document.createElement("ol");
+  list.className = "sources";
+  list.setAttribute("aria-label", "Sources");
+  const best = Math.max(...sources.map(({ score }) => score));
+  sources
+    .filter(({ score }) => score >= best / 2)
+    .forEach((source, index) => {
+      const item = document.createElement("li");
+      const link = document.createElement("a");
+      link.href = `/documents/${encodeURIComponent(source.documentId)}/#chunk-${source.chunkIndex}`;
+      const number = document.createElement("b");
+      number.textContent = `${index + 1} `;
+      const where = source.page ? `, page ${source.page}` : source.heading ? `, ${source.heading}` : "";
+      const snippet = document.createElement("span");
+      snippet.textContent = source.snippet;
+      link.append(number, `${source.title}${where}`, snippet);
+      item.append(link);
+      list.append(item);
+    });
+  return list;
+}
