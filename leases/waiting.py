@@ -50,7 +50,8 @@ class Waiting:
         with self._lock:
             self._enqueue()
             mutex.advance(self.service_id)
-        self.see(mutex.places([self.waiter]).get(self.waiter), state_of(self.service_id))
+        with suppress(DatabaseError):  # the room looks again
+            self.see(mutex.places([self.waiter]).get(self.waiter), state_of(self.service_id))
         _room.enter(self)
 
     def claim(self, *, anyway: bool = False) -> mutex.Grant | None:
