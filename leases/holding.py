@@ -258,7 +258,11 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
                     break
                 if waiting.place != place:
                     place = waiting.place
-                    self._turn.tell("queued", {"position": place, "estimatedWaitSeconds": waiting.estimate})
+                    seconds = waiting.estimate
+                    self._turn.tell(
+                        "queued",
+                        {"position": place, "estimatedWaitSeconds": seconds, "yours": waiting.yours},
+                    )
                 await _woken(woken, deadline - claimed_at)
         except BaseException:
             # A caller who has gone does not wait for this; whatever is on its way has to arrive first.

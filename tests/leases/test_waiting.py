@@ -141,6 +141,15 @@ class TestAsynchronous:
         cid.go_on.set()
         await asyncio.gather(bob.task, cid.task)
 
+    async def test_who_waits_for_their_own_session_is_told_so(self) -> None:
+        await query(mutex.acquire, LLM, "ann")
+        own, other = Waiter("ann"), Waiter("bob")
+        assert (await own.until_told("queued"))["yours"] is True
+        assert (await other.until_told("queued"))["yours"] is False
+        for waiter in (own, other):
+            waiter.task.cancel()
+        await asyncio.gather(own.task, other.task, return_exceptions=True)
+
     async def test_an_expired_holder_is_succeeded_at_its_expiry(self) -> None:
         await query(Service.objects.filter(pk=LLM).update, ttl=1.5)
         await query(mutex.acquire, LLM, "ann")
