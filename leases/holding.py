@@ -220,14 +220,16 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
             _active.discard(self)
             raise
         self._beating = asyncio.ensure_future(self._keep())
-        self._turn.tell(
-            "started",
-            {
-                "sessionId": public_id(self._held.grant.session_id),
-                "queuedMs": round((monotonic() - began) * 1000),
-                **self._turn.about,
-            },
-        )
+        started = {
+            "sessionId": public_id(self._held.grant.session_id),
+            "queuedMs": round((monotonic() - began) * 1000),
+            **self._turn.about,
+        }
+        try:
+            self._turn.tell("started", started)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self._held
 
     async def _take(self) -> Held:
@@ -256,13 +258,17 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
                     break
                 if waiting.place != place:
                     place = waiting.place
-                    self._turn.tell("queued", {"position": place, "estimatedWaitSeconds": waiting.estimate})
+                    seconds = waiting.estimate
+                    self._turn.tell(
+                        "queued",
+                        {"position": place, "estimatedWaitSeconds": seconds, "yours": waiting.yours},
+                    )
                 await _woken(woken, deadline - claimed_at)
         except BaseException:
             # A caller who has gone does not wait for this; whatever is on its way has to arrive first.
             entering.add_done_callback(lambda _: _threads.submit(returning, _abandon, waiting))
             raise
-        await _in_thread(waiting.leave)
+        await asyncio.shield(_in_thread(waiting.leave))
         raise await _in_thread(lambda: refusals.wait_timeout(state_of(self._service_id), wait))
 
     async def __aexit__(

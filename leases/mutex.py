@@ -282,12 +282,15 @@ def _rows(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 
 def _again(call: Callable[[], T]) -> T:
     """Call, and call once more over a new connection if the first broke: every verb allows for it."""
+    connection.ensure_connection()
+    used = connection.connection
     try:
         return call()
     except DatabaseError:
-        if connection.connection is None or connection.is_usable():
-            raise
-        connection.close()
+        if connection.connection is used:  # else the end of a transaction has replaced the broken one
+            if connection.is_usable():
+                raise
+            connection.close()
         if (pool := getattr(connection, "pool", None)) is not None:
             pool.check()  # its other connections are broken too, when the server was restarted
     return call()

@@ -37,6 +37,7 @@ class Waiting:
         self.waiter = uuid4().hex
         self.place: int | None = None
         self.estimate: int | None = None
+        self.yours = False  # the owner is the one whose use is waited for
         self.refused: LeaseError | None = None
         self._owner = owner
         self._wake = wake
@@ -50,7 +51,8 @@ class Waiting:
         with self._lock:
             self._enqueue()
             mutex.advance(self.service_id)
-        self.see(mutex.places([self.waiter]).get(self.waiter), state_of(self.service_id))
+        with suppress(DatabaseError):  # the room looks again
+            self.see(mutex.places([self.waiter]).get(self.waiter), state_of(self.service_id))
         _room.enter(self)
 
     def claim(self, *, anyway: bool = False) -> mutex.Grant | None:
@@ -89,6 +91,7 @@ class Waiting:
             return
         news = place.offered or place.number != self.place
         self.place, self.estimate = place.number, service.estimated_wait(place.number)
+        self.yours = service.owner == self._owner
         self._offered = self._offered or place.offered
         if news:
             self._wake()

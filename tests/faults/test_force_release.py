@@ -5,7 +5,6 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -121,7 +120,7 @@ async def test_the_caller_is_told_within_a_heartbeat_and_the_model_is_stopped(
             async with streaming(client) as stream:
                 await next_event(stream, "token")
                 pressed_at = time.monotonic()
-                pressed: list[Any] = await asyncio.gather(
+                pressed = await asyncio.gather(
                     query(press, "ann"), query(press, "bob"), return_exceptions=True
                 )
                 error = await next_event(stream, "error")

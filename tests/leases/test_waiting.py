@@ -15,7 +15,7 @@ from django.db.models import F
 from leases import mutex, waiting
 from leases.exceptions import LeaseInTransaction, ServiceBusy
 from leases.holding import ahold, hold, shut_down
-from leases.models import Service, Ticket
+from leases.models import Lease, Service, Ticket
 from leases.turn import Turn
 from tests.database import query
 from tests.leases.test_holding import until
@@ -141,6 +141,15 @@ class TestAsynchronous:
         cid.go_on.set()
         await asyncio.gather(bob.task, cid.task)
 
+    async def test_who_waits_for_their_own_session_is_told_so(self) -> None:
+        await query(mutex.acquire, LLM, "ann")
+        own, other = Waiter("ann"), Waiter("bob")
+        assert (await own.until_told("queued"))["yours"] is True
+        assert (await other.until_told("queued"))["yours"] is False
+        for waiter in (own, other):
+            waiter.task.cancel()
+        await asyncio.gather(own.task, other.task, return_exceptions=True)
+
     async def test_an_expired_holder_is_succeeded_at_its_expiry(self) -> None:
         await query(Service.objects.filter(pk=LLM).update, ttl=1.5)
         await query(mutex.acquire, LLM, "ann")
@@ -209,6 +218,21 @@ class TestAsynchronous:
         second.go_on.set()
         await second.task
         assert not await query(Ticket.objects.exists)
+
+    @pytest.mark.parametrize("at", ["queued", "started"])
+    async def test_a_listener_that_fails_leaves_no_lease_and_no_ticket(self, at: str) -> None:
+        def fail(event: str, data: dict[str, Any]) -> None:
+            if event == at:
+                raise ZeroDivisionError
+
+        ann = await query(mutex.acquire, LLM, "ann")
+        if at == "started":
+            await query(mutex.release, ann)
+        with pytest.raises(ZeroDivisionError):
+            async with ahold(LLM, "passing:bob", Turn(wait=10, tell=fail)):
+                pytest.fail("held")
+        await until(lambda: not Ticket.objects.exists())
+        assert await query(Lease.objects.live().exists) is (at == "queued")
 
     async def test_nothing_is_kept_of_those_who_have_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from leases import wakeups
