@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic, sleep
+from time import monotonic
 from uuid import uuid4
 
 from django.conf import settings
@@ -153,12 +153,14 @@ class _Room:
         self._next_beat = 0.0
         self._seen_version: int | None = None
         self._closing = False
+        self._deserted = threading.Event()
 
     def enter(self, waiting: Waiting) -> None:
         if self._closing:
             waiting.refuse(refusals.stopping(state_of(waiting.service_id)))
         with self._lock:
             self._waiting[waiting.waiter] = waiting
+            self._deserted.clear()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lease queue", daemon=True)
                 self._thread.start()
@@ -166,6 +168,8 @@ class _Room:
     def leave(self, waiting: Waiting) -> None:
         with self._lock:
             self._waiting.pop(waiting.waiter, None)
+            if not self._waiting:
+                self._deserted.set()
 
     def everybody(self) -> list[Waiting]:
         with self._lock:
@@ -243,11 +247,10 @@ class _Room:
     def _pause(self, seconds: float) -> None:
         """Sleep. On SQLite nobody sends notifications: glance at what was handed over meanwhile."""
         if connection.vendor == "postgresql":
-            sleep(seconds)
+            self._deserted.wait(seconds)
             return
         until = monotonic() + seconds
-        while monotonic() < until:
-            sleep(min(GLANCE_SECONDS, seconds))
+        while monotonic() < until and not self._deserted.wait(min(GLANCE_SECONDS, seconds)):
             with suppress(DatabaseError):
                 if (version := _version()) != self._seen_version:
                     self._seen_version = version

@@ -192,7 +192,7 @@ turns = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(
     window=st.integers(16, 3000),
-    message=st.text(min_size=1, max_size=200),
+    message=st.text(min_size=1, max_size=200).filter(lambda text: text.strip()),  # none is blank
     context=texts,
     history=st.lists(turns, max_size=14),
     max_tokens=st.integers(1, 5000),

@@ -250,12 +250,12 @@ class TestAsynchronous:
     async def test_a_writing_longer_than_the_ttl_keeps_its_lease(
         self, fast: None, settings: Settings
     ) -> None:
-        settings.LEASE_TTL = 1.5
+        settings.LEASE_TTL = 2.5
 
         def write(held: Held) -> None:
             with held.fenced():
                 Lease.objects.filter(service="vector-convert").update(ended_reason="written")
-                time.sleep(2.5)
+                time.sleep(3.5)
 
         async with ahold(LLM, "ann") as held:
             await query(write, held)
