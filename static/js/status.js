@@ -7,6 +7,7 @@ const PERIOD = 4000;
 const channel = new BroadcastChannel("status");
 const watchers = new Set();
 let latest = null;
+let heardAt = -Infinity;
 let timer;
 
 /** Call `watcher` with {services, activeSessions, timestamp, online} at every change. */
@@ -17,12 +18,14 @@ export function watchStatus(watcher) {
 
 function tell(status) {
   latest = status;
+  heardAt = performance.now();
   for (const watcher of watchers) watcher(status);
 }
 
 async function look() {
   clearTimeout(timer);
   if (document.hidden) return;
+  if (performance.now() - heardAt < PERIOD / 2) return plan(PERIOD); // another tab was quicker
   await navigator.locks.request("status", { ifAvailable: true }, async (lock) => {
     if (!lock) return; // another tab is asking, and will tell
     try {
@@ -32,15 +35,26 @@ async function look() {
     }
     channel.postMessage(latest);
   });
-  timer = setTimeout(look, PERIOD);
+  plan(PERIOD);
+}
+
+function plan(milliseconds) {
+  clearTimeout(timer);
+  timer = setTimeout(look, milliseconds);
 }
 
 channel.addEventListener("message", ({ data }) => {
   tell(data);
-  clearTimeout(timer);
-  timer = setTimeout(look, PERIOD + Math.random() * 1000);
+  plan(PERIOD + 500 + Math.random() * 2000); // the tab that asked last asks next, while it is there
 });
-document.addEventListener("visibilitychange", look);
-addEventListener("online", look);
-addEventListener("pageshow", look);
+for (const [target, event] of [
+  [document, "visibilitychange"],
+  [window, "online"],
+  [window, "pageshow"],
+]) {
+  target.addEventListener(event, () => {
+    if (event !== "pageshow") heardAt = -Infinity;
+    look();
+  });
+}
 look();

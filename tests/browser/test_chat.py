@@ -1,0 +1,316 @@
+"""The chat page in a real browser."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from leases import mutex
+from leases.models import Hold, Lease, Ticket
+from tests.browser.conftest import CHROMIUM
+from tests.chat.scripted_engine_server import Call, ScriptedEngineServer
+from tests.server import running_server
+
+Open = Callable[..., Page]
+LLM = "lightweight-llm"
+PHONE = {"viewport": {"width": 390, "height": 844}}
+HOSTILE = (
+    "<script>window.hacked = 1</script><img src='https://evil.example/x.png' onerror='window.hacked = 1'>"
+    "![remote](https://evil.example/y.png) [click](javascript:window.hacked=1) "
+    "<form action='https://evil.example'><input name=a></form>\n\n```python\nprint('safe')\n```\n\nThe end."
+)
+
+
+def send(page: Page, message: str) -> None:
+    page.get_by_label("Your message").fill(message)
+    page.get_by_label("Your message").press("Enter")
+
+
+def answered(page: Page) -> None:
+    expect(page.locator("#send")).to_be_visible(timeout=30_000)
+
+
+class TestRealModel:
+    """The main way through, with the real default engines."""
+
+    def test_a_question_is_answered_named_renamed_found_and_deleted(self, page: Page) -> None:
+        page.goto("/")
+        send(page, "What is the capital of France?")
+        answered(page)
+        said = page.locator(".message.assistant .prose")
+        expect(said).not_to_be_empty()
+        text = said.inner_text()
+        expect(page.locator("#talks li")).to_have_text("What is the capital of France?")
+        assert "/c/" in page.url
+        page.reload()
+        expect(said).to_have_text(text, use_inner_text=True)
+        page.get_by_role("button", name="Rename").click()
+        page.get_by_role("textbox", name="Title of the conversation").fill("Capitals")
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator("#talks li")).to_have_text("Capitals")
+        page.get_by_label("Search your conversations").fill("capital of fr")
+        page.get_by_label("Search your conversations").press("Enter")
+        expect(page.locator("#talks li")).to_have_text("Capitals")
+        page.get_by_role("link", name="Capitals").click()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Markdown").click()
+        assert download.value.suggested_filename == "capitals.md"
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Delete it").click()
+        expect(page.locator("#talks")).to_contain_text("Your conversations will be here.")
+
+    def test_a_document_is_ticked_asked_about_and_its_source_opened_at_the_passage(self, page: Page) -> None:
+        text = (
+            "# Staff handbook\n\n## Leave\n\nEvery employee of Brightwater Mills gets 31 days of paid leave."
+        )
+        page.goto("/")
+        page.evaluate(
+            """async (content) => {
+                const headers = {"Content-Type": "application/json"};
+                const body = JSON.stringify({title: "Handbook", content, contentType: "markdown"});
+                const made = await (await fetch("/api/RAG/upload", {method: "POST", headers, body})).json();
+                const asked = JSON.stringify({document_id: made.documentId});
+                const convert = "/api/vector-convert-llm/process-document";
+                await fetch(convert, {method: "POST", headers, body: asked});
+            }""",
+            text,
+        )
+        page.reload()
+        page.get_by_text("Documents", exact=True).last.click()
+        page.get_by_label("Handbook").check()
+        page.get_by_text("1 document").click()
+        send(page, "How many days of leave does an employee get?")
+        answered(page)
+        source = page.locator(".sources a").first
+        expect(source).to_contain_text("Handbook")
+        page.reload()
+        expect(page.locator("#picked")).to_have_text("1 document")
+        source.click()
+        page.wait_for_url("**/documents/**#chunk-0")
+        expect(page.locator(".segment.current").first).to_contain_text("31 days")
+
+
+class Slow:
+    """An engine that says a word every 50 ms until it is told to finish."""
+
+    def __init__(self) -> None:
+        self.text = "word "
+        self.finish = threading.Event()
+
+    async def __call__(self, call: Call) -> None:
+        await call.begin()
+        await call.token(self.text)
+        while not self.finish.is_set() and not call.hung_up.is_set():
+            await asyncio.sleep(0.05)
+            await call.token("word ")
+        await call.finish({"prompt_tokens": 3, "completion_tokens": 3})
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+def server(leases: None, slow: Slow, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The real engines for `TestRealModel`, the slow one for the rest."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed")
+    if request.cls is TestRealModel:
+        with running_server() as base:
+            yield base
+        return
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    engine = ScriptedEngineServer({"/v1/chat/completions": slow})
+    asyncio.run_coroutine_threadsafe(engine.__aenter__(), loop).result(10)
+    try:
+        with running_server(
+            CHAT_BASE_URL=engine.base_url,
+            CHAT_MODEL="slow",
+            CHAT_CONTEXT_WINDOW="2000",
+            LEASE_TTL="3",
+            LEASE_HEARTBEAT="0.3",
+        ) as base:
+            yield base
+    finally:
+        slow.finish.set()
+        asyncio.run_coroutine_threadsafe(engine.__aexit__(None, None, None), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+class TestTiming:
+    def test_two_browsers_compete_and_the_second_starts_by_itself_when_the_first_stops(
+        self, new_page: Open, database: Callable[..., Any]
+    ) -> None:
+        ann, bob = new_page(), new_page(**PHONE, color_scheme="dark")
+        ann.goto("/")
+        send(ann, "Tell me a long story")
+        expect(ann.locator(".message.assistant")).to_contain_text("word word")
+        bob.goto("/")
+        send(bob, "Hello")
+        expect(bob.locator(".waiting")).to_contain_text("You are next in line")
+        expect(bob.locator(".toast")).to_contain_text("You are in line")
+        assert bob.title().startswith("Next in line")
+        bob.reload()  # keeps the place and the text
+        expect(bob.locator(".waiting")).to_contain_text("You are next in line")
+        expect(bob.locator(".message.user")).to_contain_text("Hello")
+        assert database(Ticket.objects.count) == 1
+        ann.get_by_role("button", name="Stop").click()
+        expect(bob.locator(".message.assistant")).to_contain_text("word", timeout=1500)
+        expect(ann.locator(".incomplete")).to_have_text("You stopped this answer.")
+        assert not bob.title().startswith("Next")
+        assert list(database(lambda: list(Hold.objects.values_list("outcome", flat=True)))) == ["released"]
+
+    def test_who_leaves_the_queue_has_the_message_back(
+        self, page: Page, database: Callable[..., Any]
+    ) -> None:
+        database(mutex.acquire, LLM, "somebody")
+        page.goto("/")
+        send(page, "My precious words")
+        page.get_by_role("button", name="Leave the queue").click()
+        answered(page)
+        expect(page.get_by_label("Your message")).to_have_value("My precious words")
+        expect(page.locator(".incomplete")).to_contain_text("You left the queue")
+        page.reload()
+        expect(page.get_by_label("Your message")).to_have_value("My precious words")
+        assert not database(lambda: Ticket.objects.live().exists())
+
+    def test_a_forced_end_is_said_where_the_answer_would_be(
+        self, page: Page, database: Callable[..., Any]
+    ) -> None:
+        def force() -> None:
+            session_id = Lease.objects.live().get().session_id
+            assert session_id is not None
+            assert mutex.force_release(LLM, session_id, by="ops", reason="needed")
+
+        page.goto("/")
+        send(page, "Tell me a long story")
+        expect(page.locator(".message.assistant")).to_contain_text("word")
+        database(force)
+        expect(page.locator(".message.assistant .incomplete")).to_contain_text("ended by an administrator")
+        expect(page.locator(".toast")).to_contain_text("ended by an administrator")
+        page.reload()
+        expect(page.locator(".message.assistant .incomplete")).to_contain_text("incomplete")
+
+    def test_the_second_tab_says_that_it_is_oneself(self, new_page: Open) -> None:
+        first = new_page()
+        first.goto("/")
+        send(first, "Tell me a long story")
+        expect(first.locator(".message.assistant")).to_contain_text("word")
+        second = first.context.new_page()
+        second.goto("/")
+        send(second, "And another")
+        expect(second.locator(".waiting")).to_contain_text(
+            "You are already using the chat service in another tab"
+        )
+
+    def test_hostile_markdown_is_inert_and_code_can_be_copied(self, page: Page, slow: Slow) -> None:
+        slow.text = HOSTILE
+        slow.finish.set()
+        page.goto("/")
+        send(page, "Be evil")
+        answered(page)
+        said = page.locator(".message.assistant .prose")
+        expect(said).to_contain_text("The end.")
+        assert said.locator("script, img, form, input, iframe").count() == 0
+        assert said.locator("a[href^='javascript']").count() == 0
+        assert page.evaluate("window.hacked") is None
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        said.get_by_role("button", name="Copy").click()
+        assert "print('safe')" in page.evaluate("navigator.clipboard.readText()")
+
+    def test_a_draft_survives_and_enter_while_composing_sends_nothing(self, page: Page) -> None:
+        page.goto("/")
+        box = page.get_by_label("Your message")
+        box.fill("unfinished")
+        box.press("Shift+Enter")
+        box.press_sequentially("thoughts")
+        page.reload()
+        expect(box).to_have_value("unfinished\nthoughts")
+        box.evaluate(
+            "box => box.dispatchEvent(new KeyboardEvent('keydown',"
+            " {key: 'Enter', isComposing: true, bubbles: true, cancelable: true}))"
+        )
+        expect(page.locator(".message")).to_have_count(0)
+
+    def test_edit_and_retry(self, page: Page, slow: Slow) -> None:
+        slow.finish.set()
+        page.goto("/")
+        send(page, "first")
+        answered(page)
+        page.get_by_role("button", name="Retry").click()
+        answered(page)
+        expect(page.locator(".message")).to_have_count(2)
+        page.get_by_role("button", name="Edit").click()
+        expect(page.get_by_label("Your message")).to_have_value("first")
+        send(page, "second")
+        answered(page)
+        expect(page.locator(".message.user")).to_have_count(1)
+        page.reload()
+        expect(page.locator(".message.user")).to_contain_text("second")
+        expect(page.locator(".message")).to_have_count(2)
+
+    def test_a_lost_connection_is_told_and_nothing_is_lost(self, page: Page, faults: list[str]) -> None:
+        page.goto("/")
+        page.context.set_offline(True)
+        send(page, "Are you there?")
+        expect(page.locator(".incomplete")).to_contain_text("cannot be reached")
+        expect(page.get_by_label("Your message")).to_have_value("Are you there?")
+        page.context.set_offline(False)
+        faults.clear()  # the browser's own words about it
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize("path", ["/", "/status/", "/sign-in/"])
+    def test_axe_finds_no_barrier(
+        self, new_page: Open, barriers: Callable[[Page], str], scheme: str, path: str, slow: Slow
+    ) -> None:
+        slow.finish.set()
+        page = new_page(color_scheme=scheme)
+        page.goto(path)
+        if path == "/":
+            send(page, "Hello")
+            answered(page)
+        page.wait_for_load_state("networkidle")
+        assert barriers(page) == ""
+
+
+class TestStatus:
+    def test_the_status_page_is_live_and_says_when_the_connection_is_lost(
+        self, page: Page, database: Callable[..., Any], faults: list[str]
+    ) -> None:
+        page.goto("/status/")
+        card = page.locator(f"[data-service={LLM}]")
+        expect(card).to_contain_text("Free")
+        grant = database(mutex.acquire, LLM, "somebody")
+        expect(card).to_contain_text("Busy", timeout=8000)
+        expect(page.locator("#badge")).to_contain_text("Chat busy")
+        database(mutex.release, grant)
+        expect(card).to_contain_text("Free", timeout=8000)
+        page.context.set_offline(True)
+        expect(page.locator("#connection")).to_contain_text("The connection is lost", timeout=15_000)
+        page.context.set_offline(False)
+        expect(page.locator("#connection")).to_contain_text("Live", timeout=15_000)
+        faults.clear()
+
+    def test_of_many_tabs_one_asks(self, new_page: Open) -> None:
+        first = new_page()
+        first.goto("/status/")
+        asked: list[str] = []
+        first.context.on(
+            "request", lambda request: asked.append(request.url) if "/api/services" in request.url else None
+        )
+        tabs = [first.context.new_page() for _ in range(7)]
+        for tab in tabs:
+            tab.goto("/status/")
+        asked.clear()
+        first.wait_for_timeout(9000)
+        assert 1 <= len(asked) <= 8  # two or three rounds; eight tabs on their own would ask sixteen times
+        for tab in tabs:
+            expect(tab.locator("#connection")).to_have_text("Live.")
