@@ -11,6 +11,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.template.defaultfilters import date, filesizeformat
 from django.views import View
 from rest_framework.exceptions import APIException, ValidationError
 
@@ -34,7 +35,7 @@ LISTED = 50  # documents on one page
 FOUND = 20  # passages, at most
 WAIT_SECONDS = 60.0  # of a browser without scripts, which shows nothing meanwhile
 TOLD = (LeaseError, EmbeddingError, ExtractionError)  # whose texts are sentences for people
-STATES = {"new": "Not converted", "other": "Convert again", "ready": "Ready", "empty": "No text"}
+STATES = {"new": "Not converted", "other": "Outdated", "ready": "Ready", "empty": "No text"}
 KINDS = {"markdown": "Markdown", "text": "Plain text"}
 
 
@@ -50,8 +51,26 @@ class Row:
         return STATES[self.state]
 
     @property
+    def verb(self) -> str:
+        return "Convert" if self.state == "new" else "Convert again"
+
+    @property
+    def convertible(self) -> bool:
+        return self.state != "empty"
+
+    @property
     def kind(self) -> str:
         return KINDS[self.document.content_type]
+
+    @property
+    def words(self) -> str:
+        return f"{self.document.word_count:,}"
+
+    @property
+    def facts(self) -> str:
+        size = filesizeformat(self.document.file_size)
+        uploaded = date(self.document.uploaded_at, "j M Y")
+        return f"{self.kind} · {size} · {self.words} words · {uploaded}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +121,8 @@ async def _act(request: HttpRequest, document_id: str) -> None:
 
 
 async def _upload(request: HttpRequest, _: str) -> None:
-    for file in request.FILES.getlist("file") or [None]:
+    files: list[UploadedFile[Any] | None] = [*request.FILES.getlist("file")]
+    for file in files or [None]:
         await in_database(_told, request, _store_file, file)
 
 
@@ -173,7 +193,9 @@ def _store_pasted(request: HttpRequest) -> Document:
     sent = valid_now(shapes.PastedDocument(data=request.POST.dict()))
     size = len(sent["content"].encode())
     if size > shapes.PASTED_MAX_BYTES:
-        raise ValidationError("The text is longer than 1 MB. Please upload it as a file instead, or split it.")
+        raise ValidationError(
+            "The text is longer than 1 MB. Please upload it as a file instead, or split it."
+        )
     return store_upload(
         read_pasted(sent["content"], sent["contentType"]),
         size=size,
@@ -204,6 +226,7 @@ def _list_page(request: HttpRequest, found: Found | None) -> HttpResponse:
     chosen = mine.filter(title__icontains=asked["search"]) if asked["search"] else mine
     documents, cursor = page(chosen, asked["cursor"], LISTED)
     query = request.GET.get("q", "").strip()
+    model = get_embedder().model
     context = {
         "any": mine.exists(),
         "total": chosen.count(),
@@ -213,7 +236,7 @@ def _list_page(request: HttpRequest, found: Found | None) -> HttpResponse:
         "query": query,
         "found": found,
         "results": _results(found, query) if found else [],
-        "model": get_embedder().model,
+        "unconverted": mine.filter(word_count__gt=0).exclude(embedding_model=model).count() if found else 0,
         "accepted": ",".join(sorted(SUFFIXES)),
         "most_bytes": shapes.FILE_MAX_BYTES,
     }
@@ -238,7 +261,7 @@ def _document_page(request: HttpRequest, document_id: UUID) -> HttpResponse:
         "document": document,
         "part": part,
         "chunks": len(passages),
-        "model": get_embedder().model,
+        "without_text": STORED_WITHOUT_TEXT,
     }
     return render(request, "documents/document.html", context)
 

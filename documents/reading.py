@@ -13,6 +13,7 @@ EXCERPT = 300  # characters of a found passage
 BEFORE = 80  # of them at most so many before the first word that was asked for
 
 _WORD = re.compile(r"\w+")
+_MARKS = re.compile(r"^#{1,6}[ \t]+", re.MULTILINE)
 _LINE = re.compile(r"^ {0,3}(?:(?P<fence>`{3}|~{3})|(?P<marks>#{1,6})[ \t]+\S[^\n]*)", re.MULTILINE)
 
 
@@ -132,11 +133,12 @@ class Text:
 
 
 def excerpt(text: str, query: str) -> list[Piece]:
-    """The neighbourhood of the first word of the query, on one line, with all words of it marked.
+    """The neighbourhood of the query's first word, on one line without the marks of headings, with all of
+    the query's words marked.
 
     Words are compared by their stems, as the search does.
     """
-    line = " ".join(text.split())
+    line = " ".join(_MARKS.sub("", text).split())
     asked = _WORD.findall(query.lower())
     stemmer = Stemmer.Stemmer("english")
     stems = set(stemmer.stemWords([word for word in asked if len(word) > 2] or asked))

@@ -1,0 +1,97 @@
+"""A real browser in front of a real server.
+
+Playwright's event loop runs in the test's thread for as long as its browser does, so every test has a
+browser of its own, and asks the database by `database`, in another thread.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+from leases.database import returning
+from tests.server import running_server
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture
+def server(leases: None) -> Iterator[str]:
+    """The base URL of a server with the real engines, on the test's database."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed")
+    with running_server() as base:
+        yield base
+
+
+@pytest.fixture
+def browser(server: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def faults() -> list[str]:
+    """What a watched page did that it must not; a test may take out what it expects."""
+    return []
+
+
+@pytest.fixture
+def new_page(server: str, browser: Browser, faults: list[str]) -> Iterator[Callable[..., Page]]:
+    """A function that opens a page of somebody else, with any options of Playwright's `new_context`."""
+
+    def opened(**options: Any) -> Page:
+        context = browser.new_context(base_url=server, **options)
+        context.set_default_timeout(15_000)
+        _watch(context, server, faults)
+        return context.new_page()
+
+    yield opened
+    assert faults == []
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Page]) -> Page:
+    """A page in a context of its own, which may neither complain nor ask another host."""
+    return new_page()
+
+
+@pytest.fixture
+def database() -> Iterator[Callable[..., Any]]:
+    """A function that calls another one with its arguments, where the database may be asked."""
+    with ThreadPoolExecutor(1) as thread:
+        yield lambda function, *args, **kwargs: thread.submit(returning, function, *args, **kwargs).result()
+
+
+@pytest.fixture
+def barriers() -> Callable[[Page], str]:
+    """A function that gives axe-core's report on a page, empty if it finds nothing."""
+
+    def found(page: Page) -> str:
+        results = Axe().run(page)
+        return results.generate_report() if results.violations_count else ""
+
+    return found
+
+
+def _watch(context: BrowserContext, server: str, faults: list[str]) -> None:
+    def said(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            faults.append(f"{message.type}: {message.text}")
+
+    context.on("console", said)
+    context.on("weberror", lambda error: faults.append(f"page error: {error.error}"))
+    context.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith((f"{server}/", "data:", "blob:"))
+            else faults.append(f"asked {request.url}")
+        ),
+    )
