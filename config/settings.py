@@ -146,7 +146,7 @@ REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
 # Bytes that one request may carry: an upload is a 10 MB file and what a form wraps around it.
 UPLOAD_MAX_BYTES = 11 * 1024 * 1024
 REQUEST_MAX_BYTES = 2 * 1024 * 1024
-UPLOAD_PATHS = ("/api/RAG/upload", "/api/RAG/upload/")
+UPLOAD_PATHS = ("/api/RAG/upload", "/api/RAG/upload/", "/documents/")
 DATA_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_MAX_BYTES
 
 # Leases, in seconds. A service may override the TTL and the idle timeout in the admin.

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from documents.models import Document
 from documents.page import page
 from documents.reading import Passage, Piece, Text, excerpt
 from documents.search import Found, Hit, find
-from documents.uploads import STORED_WITHOUT_TEXT, read_file, read_pasted, store_upload, title_of
+from documents.uploads import FILE_MAX_BYTES, STORED_WITHOUT_TEXT, store_file, store_pasted
 from leases.database import in_database
 from leases.exceptions import LeaseError
 from leases.fields import valid, valid_now
@@ -174,36 +175,12 @@ def _told(request: HttpRequest, work: Callable[..., Document], *args: Any) -> No
 
 
 def _store_file(request: HttpRequest, file: "UploadedFile[Any] | None") -> Document:
-    valid_now(shapes.UploadedFile(data={"file": file}))
-    assert file is not None  # noqa: S101 - the shape demands it
-    if (file.size or 0) > shapes.FILE_MAX_BYTES:
-        raise ValidationError("The file is larger than 10 MB. Please split it and upload the parts.")
-    extracted = read_file(file)
-    return store_upload(
-        extracted,
-        size=file.size or 0,
-        owner=settle_owner(request),
-        title=title_of(file.name or ""),
-        summary="",
-        tags=[],
-    )
+    return store_file(valid_now(shapes.UploadedFile(data={"file": file})), partial(settle_owner, request))
 
 
 def _store_pasted(request: HttpRequest) -> Document:
     sent = valid_now(shapes.PastedDocument(data=request.POST.dict()))
-    size = len(sent["content"].encode())
-    if size > shapes.PASTED_MAX_BYTES:
-        raise ValidationError(
-            "The text is longer than 1 MB. Please upload it as a file instead, or split it."
-        )
-    return store_upload(
-        read_pasted(sent["content"], sent["contentType"]),
-        size=size,
-        owner=settle_owner(request),
-        title=sent["title"],
-        summary="",
-        tags=[],
-    )
+    return store_pasted(sent, partial(settle_owner, request))
 
 
 def _pick(request: HttpRequest, document_id: str) -> Document:
@@ -238,7 +215,7 @@ def _list_page(request: HttpRequest, found: Found | None) -> HttpResponse:
         "results": _results(found, query) if found else [],
         "unconverted": mine.filter(word_count__gt=0).exclude(embedding_model=model).count() if found else 0,
         "accepted": ",".join(sorted(SUFFIXES)),
-        "most_bytes": shapes.FILE_MAX_BYTES,
+        "most_bytes": FILE_MAX_BYTES,
     }
     return render(request, "documents/list.html", context)
 

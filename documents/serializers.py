@@ -9,8 +9,6 @@ from documents.models import Chunk, ContentType, Document
 from documents.search import Found, Hit
 from leases.fields import BoundedList, RequestSerializer, sentences
 
-PASTED_MAX_BYTES = 1024 * 1024
-FILE_MAX_BYTES = 10 * 1024 * 1024
 NO_CONTENT = "Content is required"
 
 

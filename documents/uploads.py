@@ -1,10 +1,13 @@
 """From what a person sends to a stored document."""
 
 import re
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
+from rest_framework import status
+from rest_framework.exceptions import APIException
 
 from documents import sandbox
 from documents.conversion import store
@@ -17,6 +20,39 @@ STORED_WITHOUT_TEXT = (
 )
 
 
+FILE_MAX_BYTES = 10 * 1024 * 1024
+PASTED_MAX_BYTES = 1024 * 1024
+
+
+class TooLarge(APIException):
+    """More than may be uploaded at once."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+
+
+def store_file(sent: dict[str, Any], owner: Callable[[], str]) -> Document:
+    """Keep a file as the `UploadedFile` shape gives it; `owner` is asked once it is read.
+
+    Raises TooLarge and ExtractionError.
+    """
+    file = sent["file"]
+    if file.size > FILE_MAX_BYTES:
+        raise TooLarge("The file is larger than 10 MB. Please split it and upload the parts.")
+    extracted = read_file(file)
+    title = sent["title"] or title_of(file.name or "")
+    return _store(extracted, sent, title=title, size=file.size, owner=owner())
+
+
+def store_pasted(sent: dict[str, Any], owner: Callable[[], str]) -> Document:
+    """Keep a text as the `PastedDocument` shape gives it. Raises TooLarge."""
+    size = len(sent["content"].encode())
+    if size > PASTED_MAX_BYTES:
+        raise TooLarge("The text is longer than 1 MB. Please upload it as a file instead, or split it.")
+    text = sent["content"].replace("\r\n", "\n")
+    pasted = Extracted(text=text, pages=[], content_type=sent["contentType"])
+    return _store(pasted, sent, title=sent["title"], size=size, owner=owner())
+
+
 def read_file(file: "UploadedFile[Any]") -> Extracted:
     """The text of a file, read in a child process; empty if it holds none. Raises ExtractionError."""
     try:
@@ -25,21 +61,13 @@ def read_file(file: "UploadedFile[Any]") -> Extracted:
         return Extracted(text="", pages=[], content_type="text")
 
 
-def read_pasted(content: str, content_type: str) -> Extracted:
-    """A text that was sent as it is."""
-    return Extracted(text=content.replace("\r\n", "\n"), pages=[], content_type=content_type)
-
-
-def store_upload(
-    extracted: Extracted, *, size: int, owner: str, title: str, summary: str, tags: list[str]
-) -> Document:
-    """Keep what was read, `size` bytes as sent, for its owner."""
+def _store(extracted: Extracted, sent: dict[str, Any], *, title: str, size: int, owner: str) -> Document:
     return store(
         Document(
             owner=owner,
             title=title,
-            summary=summary,
-            tags=tags,
+            summary=sent["summary"],
+            tags=sent["tags"],
             content_type=extracted.content_type,
             text=extracted.text,
             pages=extracted.pages,

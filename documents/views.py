@@ -1,12 +1,12 @@
 """The document routes of the contract."""
 
+from functools import partial
 from typing import Any
 
 from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
 from django.http import HttpResponseBase
 from rest_framework import status
-from rest_framework.exceptions import APIException
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,19 +17,13 @@ from documents.conversion import Conversion, convert
 from documents.models import Chunk, Document, DocumentQuerySet
 from documents.page import page
 from documents.search import find
-from documents.uploads import STORED_WITHOUT_TEXT, read_file, read_pasted, store_upload, title_of
+from documents.uploads import STORED_WITHOUT_TEXT, store_file, store_pasted
 from leases.database import in_database
 from leases.fields import valid, valid_now
 from leases.guarded_view import GuardedView
 from leases.owned_view import OwnedView
 from leases.owners import settle_owner
 from leases.turn import Turn
-
-
-class TooLarge(APIException):
-    """More than a route takes."""
-
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
 
 
 class DocumentView(OwnedView):
@@ -67,7 +61,11 @@ class Upload(DocumentList):
     parser_classes = [*api_settings.DEFAULT_PARSER_CLASSES, MultiPartParser]
 
     def post(self, request: Request) -> Response:
-        document = self._store_file(request) if is_form(request) else self._store_pasted(request)
+        owner = partial(settle_owner, request)
+        if is_form(request):
+            document = store_file(valid_now(shapes.UploadedFile(data=request.data)), owner)
+        else:
+            document = store_pasted(valid_now(shapes.PastedDocument(data=request.data)), owner)
         message = f"“{document.title}” is uploaded. Convert it to find it by meaning."
         body = {
             "success": True,
@@ -76,35 +74,6 @@ class Upload(DocumentList):
             "document": shapes.document_fields(document),
         }
         return Response(body, status=status.HTTP_201_CREATED)
-
-    def _store_file(self, request: Request) -> Document:
-        sent = valid_now(shapes.UploadedFile(data=request.data))
-        file = sent["file"]
-        if file.size > shapes.FILE_MAX_BYTES:
-            raise TooLarge("The file is larger than 10 MB. Please split it and upload the parts.")
-        extracted = read_file(file)
-        return store_upload(
-            extracted,
-            size=file.size,
-            owner=settle_owner(request),
-            title=sent["title"] or title_of(file.name),
-            summary=sent["summary"],
-            tags=sent["tags"],
-        )
-
-    def _store_pasted(self, request: Request) -> Document:
-        sent = valid_now(shapes.PastedDocument(data=request.data))
-        size = len(sent["content"].encode())
-        if size > shapes.PASTED_MAX_BYTES:
-            raise TooLarge("The text is longer than 1 MB. Please upload it as a file instead, or split it.")
-        return store_upload(
-            read_pasted(sent["content"], sent["contentType"]),
-            size=size,
-            owner=settle_owner(request),
-            title=sent["title"],
-            summary=sent["summary"],
-            tags=sent["tags"],
-        )
 
 
 class DocumentDetail(DocumentView):

@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('chat', '0002_incomplete'),
+        ("chat", "0002_incomplete"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='conversation',
-            name='document_ids',
-            field=models.JSONField(blank=True, default=list, help_text='The documents ticked for it.'),
+            model_name="conversation",
+            name="document_ids",
+            field=models.JSONField(blank=True, default=list, help_text="The documents ticked for it."),
         ),
     ]

@@ -26,7 +26,7 @@ async function look() {
   clearTimeout(timer);
   if (document.hidden) return;
   if (performance.now() - heardAt < PERIOD / 2) return plan(PERIOD); // another tab was quicker
-  await navigator.locks.request("status", { ifAvailable: true }, async (lock) => {
+  await alone(async (lock) => {
     if (!lock) return; // another tab is asking, and will tell
     try {
       tell({ ...(await ask("/api/services/status", { signal: AbortSignal.timeout(8000) })), online: true });
@@ -37,6 +37,10 @@ async function look() {
   });
   plan(PERIOD);
 }
+
+/** Not while another tab asks. Browsers know locks only on https and on this machine: elsewhere each tab asks. */
+const alone = (work) =>
+  navigator.locks ? navigator.locks.request("status", { ifAvailable: true }, work) : work(true);
 
 function plan(milliseconds) {
   clearTimeout(timer);
