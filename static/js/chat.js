@@ -175,7 +175,8 @@ async function send(message) {
     write("");
     localStorage.setItem(waitingKey(), message);
     const documents = [...chosen];
-    const body = { message, sessionId: conversation, ...(documents.length && { documentIds: documents }) };
+    const about = documents.length && { documentIds: documents, temperature: 0.1 }; // facts, no inventions
+    const body = { message, sessionId: conversation, ...about };
     const path = documents.length ? "/api/RAG/chat" : "/api/lightweight-llm/chat";
     const on = {
       queued: (data) => {
@@ -395,8 +396,8 @@ addEventListener("pagehide", () => (leaving = true));
 addEventListener("pageshow", () => (leaving = false));
 for (const id of ["rename", "delete", "picker"]) $(id).hidden = false;
 
-const about = new URLSearchParams(location.search).get("document");
-if (about) chosen.add(about);
+const linked = new URLSearchParams(location.search).get("document");
+if (linked) chosen.add(linked);
 listDocuments().catch((error) => toast(error.message, "error"));
 box.value ||= localStorage.getItem(draftKey()) ?? "";
 showEnd();

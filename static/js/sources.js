@@ -13,7 +13,8 @@ export function sourceList(sources) {
       link.href = `/documents/${encodeURIComponent(source.documentId)}/#chunk-${source.chunkIndex}`;
       const number = document.createElement("b");
       number.textContent = `${index + 1} `;
-      const where = source.page ? `, page ${source.page}` : source.heading ? `, ${source.heading}` : "";
+      const heading = source.heading && source.heading !== source.title ? `, ${source.heading}` : "";
+      const where = source.page ? `, page ${source.page}` : heading;
       const snippet = document.createElement("span");
       snippet.textContent = source.snippet;
       link.append(number, `${source.title}${where}`, snippet);
