@@ -163,7 +163,7 @@ class TestTiming:
         expect(bob.locator(".message.user")).to_contain_text("Hello")
         assert database(Ticket.objects.count) == 1
         ann.get_by_role("button", name="Stop").click()
-        expect(bob.locator(".message.assistant")).to_contain_text("word", timeout=1500)
+        expect(bob.locator(".message.assistant")).to_contain_text("word", timeout=3000)  # one, and room
         expect(ann.locator(".incomplete")).to_have_text("You stopped this answer.")
         assert not bob.title().startswith("Next")
         assert list(database(lambda: list(Hold.objects.values_list("outcome", flat=True)))) == ["released"]
