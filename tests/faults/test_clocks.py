@@ -125,17 +125,17 @@ def test_processes_with_wrong_clocks_take_turns(
             group.go()
         codes = [code for group in groups for code in group.wait(300)]
         pids = [group.pids for group in groups]
-    off = [{off_by(history_of, pid, here) for pid in group} for group in pids]
     history = read(history_of)
     violations = exclusion(engine.calls) + grants(history) + order(history)
     everybody = processes * len(groups)
-    jumped = [len(hours) for hours in off[3]]
     figure(
         f"{everybody} processes of {cycles} cycles, a quarter each right, an hour ahead, an hour behind and "
         f"jumping, seed {SEED}: {len(engine.calls)} turns, {len(violations)} violations"
     )
     assert codes == [0] * everybody
     assert violations == []
+    off = [{off_by(history_of, pid, here) for pid in group} for group in pids]
+    jumped = [len(hours) for hours in off[3]]
     assert len(engine.calls) == everybody * cycles
     assert Hold.objects.filter(outcome="released").count() == everybody * cycles
     assert off[:3] == [{frozenset({hours})} for hours in STEADY.values()]
@@ -158,7 +158,7 @@ def test_a_killed_holder_with_a_wrong_clock_expires_after_its_ttl(
         clocks = {name: preloaded | steady(hours) for name, hours in STEADY.items()}
         clocks["jumping"] = preloaded | jumps
         holders: list[Holder] = []
-        for name in [*clocks] * (5 if full else 1):
+        for name in [*clocks] * (5 if full else 2):
             service = SERVICES[len(holders) % len(SERVICES)]
             directory = tmp_path / f"{len(holders)}"
             directory.mkdir()
@@ -181,7 +181,9 @@ def test_a_killed_holder_with_a_wrong_clock_expires_after_its_ttl(
         f"a killed holder's lease of {TTL:.0f} s lasted "
         + ", ".join(f"{min(times):.3f} to {max(times):.3f} s ({name})" for name, times in lasted.items())
     )
-    assert all(abs(seconds - TTL) < 0.25 for times in lasted.values() for seconds in times)
+    for times in lasted.values():
+        assert min(times) > TTL - 0.05, "before its time"
+        assert min(times) < TTL + 0.25, "a busy machine may look late, but not each time"
 
 
 @dataclass
