@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from leases import mutex
 from leases.models import Hold, Lease, Ticket
 from tests.browser.conftest import CHROMIUM
 from tests.chat.scripted_engine_server import Call, ScriptedEngineServer
+from tests.documents.files import pdf
 from tests.server import running_server
 
 Open = Callable[..., Page]
@@ -62,35 +64,64 @@ class TestRealModel:
         page.get_by_role("button", name="Delete it").click()
         expect(page.locator("#talks")).to_contain_text("Your conversations will be here.")
 
-    def test_a_document_is_ticked_asked_about_and_its_source_opened_at_the_passage(self, page: Page) -> None:
-        text = (
-            "# Staff handbook\n\n## Leave\n\nEvery employee of Brightwater Mills gets 31 days of paid leave."
-        )
-        page.goto("/")
-        page.evaluate(
-            """async (content) => {
-                const headers = {"Content-Type": "application/json"};
-                const body = JSON.stringify({title: "Handbook", content, contentType: "markdown"});
-                const made = await (await fetch("/api/RAG/upload", {method: "POST", headers, body})).json();
-                const asked = JSON.stringify({document_id: made.documentId});
-                const convert = "/api/vector-convert-llm/process-document";
-                await fetch(convert, {method: "POST", headers, body: asked});
-            }""",
-            text,
-        )
-        page.reload()
-        page.get_by_text("Documents", exact=True).last.click()
-        page.get_by_label("Handbook").check()
-        page.get_by_text("1 document").click()
-        send(page, "How many days of leave does an employee get?")
+    def test_a_pdf_is_dropped_asked_about_and_its_source_opened_at_the_passage(self, page: Page) -> None:
+        line = "The tenant pays the rent on the first day of each month and keeps the garden in order"
+        leave = "Every employee of Brightwater Mills gets 31 days of paid leave in a year."
+        first = [("The house", 18.0, 20.0), *[(line, 11.0, 14.0)] * 40]
+        second = [("Leave", 18.0, 20.0), (leave, 11.0, 14.0)]
+        page.goto("/documents/")
+        drop(page, "handbook.pdf", pdf([first, second]))
+        row = page.locator(".document").filter(has_text="handbook")
+        expect(row).to_contain_text("Ready", timeout=30_000)
+        row.get_by_role("link", name="handbook").click()
+        page.get_by_role("link", name="Ask about this document").click()
+        expect(page.locator("#picked")).to_have_text("1 document")
+        send(page, "How many days of paid leave does an employee get?")
         answered(page)
         source = page.locator(".sources a").first
-        expect(source).to_contain_text("Handbook")
+        expect(source).to_contain_text("handbook, page 2")
         page.reload()
         expect(page.locator("#picked")).to_have_text("1 document")
         source.click()
-        page.wait_for_url("**/documents/**#chunk-0")
-        expect(page.locator(".segment.current").first).to_contain_text("31 days")
+        page.wait_for_url("**/documents/**#chunk-*")
+        passage = page.locator(".segment.current")
+        expect(passage.filter(has_text="31 days").first).to_be_in_viewport()
+
+    def test_at_most_ten_documents_are_ticked(self, page: Page) -> None:
+        page.goto("/")
+        page.evaluate(
+            """async () => {
+                const headers = {"Content-Type": "application/json"};
+                for (let n = 0; n < 11; n++) {
+                    const body = JSON.stringify({title: `Note ${n}`, content: "Words.", contentType: "text"});
+                    await fetch("/api/RAG/upload", {method: "POST", headers, body});
+                }
+            }"""
+        )
+        page.reload()
+        page.locator("#picker summary").click()
+        ticks = page.locator("#documents input")
+        expect(ticks).to_have_count(11)
+        for n in range(10):
+            ticks.nth(n).check()
+        ticks.nth(10).click()
+        expect(page.locator(".toast")).to_contain_text("at most 10 documents")
+        expect(ticks.nth(10)).not_to_be_checked()
+        expect(page.locator("#picked")).to_have_text("10 documents")
+
+
+def drop(page: Page, name: str, content: bytes) -> None:
+    """Drop a file on the page, as from a folder."""
+    transfer = page.evaluate_handle(
+        """([name, encoded]) => {
+            const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name, {type: "application/pdf"}));
+            return transfer;
+        }""",
+        [name, b64encode(content).decode()],
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
 
 
 class Slow:
