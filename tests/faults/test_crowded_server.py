@@ -56,7 +56,7 @@ def connections() -> int:
     if connection.vendor != "postgresql":
         return 0
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
         return int(cursor.fetchone()[0])
 
 
@@ -77,12 +77,13 @@ async def test_those_who_wait_cost_no_threads_and_no_connections(figure: Figure,
         port = httpx.URL(base_url).port
         assert port is not None
         pid = server_pid(base_url)
+        waiting: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         try:
             holder = await query(mutex.acquire, LLM, "holder")
             first = await join_queue(port)  # the watching thread and the listener are there from now on
             await asyncio.sleep(1)
             before, connected = cost(pid), await query(connections)
-            waiting = [first]
+            waiting.append(first)
             while len(waiting) < many:
                 waiting += await asyncio.gather(
                     *(join_queue(port) for _ in range(min(25, many - len(waiting))))
@@ -112,7 +113,7 @@ async def test_those_who_wait_cost_no_threads_and_no_connections(figure: Figure,
                 async with asyncio.timeout(60):
                     await reader.readuntil(b"event: done")
             figure(f"{many} served one after another in {time.monotonic() - began:.1f} s")
-            for _, writer in waiting:
-                writer.close()
         finally:
+            for _, writer in waiting:
+                writer.transport.abort()
             await asyncio.to_thread(running.__exit__, None, None, None)
