@@ -63,7 +63,7 @@ def prepare(browser: Browser, base: str) -> dict[str, str]:
         HANDBOOK,
     )
     page.goto(f"/?document={document_id}")
-    ask(page, "How many days of leave do I get?")
+    ask(page, "Who pays for the repair of my bicycle?")
     page.wait_for_selector("#send:not([hidden])", timeout=60_000)
     page.wait_for_timeout(500)
     cookies = next(cookie["value"] for cookie in context.cookies() if cookie["name"] == "sessionid")
@@ -78,7 +78,7 @@ def shoot(browser: Browser, base: str, scheme: Scheme, size: str, state: dict[st
     pages = {
         "chat": state["chat"],
         "documents": f"{base}/documents/",
-        "search": f"{base}/documents/?q=days+off",
+        "search": f"{base}/documents/?q=days+off+work",
         "viewer": state["document"],
         "status": f"{base}/status/",
         "sign-in": f"{base}/sign-in/",

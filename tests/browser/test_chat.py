@@ -166,6 +166,7 @@ def server(leases: None, slow: Slow, request: pytest.FixtureRequest) -> Iterator
             CHAT_CONTEXT_WINDOW="2000",
             LEASE_TTL="3",
             LEASE_HEARTBEAT="0.3",
+            SIGN_UP="True",
         ) as base:
             yield base
     finally:
@@ -298,7 +299,7 @@ class TestTiming:
         faults.clear()  # the browser's own words about it
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
-    @pytest.mark.parametrize("path", ["/", "/status/", "/sign-in/"])
+    @pytest.mark.parametrize("path", ["/", "/status/", "/sign-in/", "/sign-up/"])
     def test_axe_finds_no_barrier(
         self, new_page: Open, barriers: Callable[[Page], str], scheme: str, path: str, slow: Slow
     ) -> None:
