@@ -186,10 +186,9 @@ async def _keep_incomplete(exchange: Exchange) -> None:
 
 
 def _remembered(conversation: Conversation) -> list[ChatMessage]:
-    newest = conversation.messages.order_by("-id")[:REMEMBERED]
     return [
         {"role": "user" if said.role == Role.USER else "assistant", "content": said.content}
-        for said in reversed(newest)
+        for said in conversation.newest(REMEMBERED)
     ]
 
 

@@ -48,6 +48,10 @@ class Conversation(models.Model):
     def __str__(self) -> str:
         return f"conversation {self.pk}"
 
+    def newest(self, count: int) -> "list[Message]":
+        """The newest messages, in the order in which they were said."""
+        return list(self.messages.order_by("-id")[:count])[::-1]
+
 
 class Role(models.TextChoices):
     USER = "user"

@@ -80,10 +80,9 @@ def _page(request: HttpRequest, session_id: Any = None, *, draft: str = "") -> H
     conversations = Conversation.objects.for_owner(owner_of(request))
     current = conversations.pick_one(str(session_id)) if session_id else None
     words = request.GET.get("search", "").strip()[:200]
-    newest = list(current.messages.order_by("-id")[:LISTED]) if current else []
     context = {
         "current": current,
-        "said": newest[::-1],
+        "said": current.newest(LISTED) if current else [],
         "conversations": (conversations.matching(words) if words else conversations)[:LISTED],
         "search": words,
         "draft": draft,

@@ -105,23 +105,25 @@ class ConversationDetail(ConversationView):
 
     def get(self, request: Request, session_id: str) -> Response:
         conversation = self.conversations.pick_one(session_id)
-        newest = conversation.messages.order_by("-id")[:LISTED]
         return Response(
             {
                 "success": True,
                 **shapes.conversation_fields(conversation),
-                "messages": [shapes.message_fields(message) for message in reversed(newest)],
+                "messages": [shapes.message_fields(message) for message in conversation.newest(LISTED)],
             }
         )
 
     def patch(self, request: Request, session_id: str) -> Response:
         conversation = self.conversations.pick_one(session_id)
-        changes = valid_now(shapes.ConversationChange(data=request.data))
-        if "title" in changes:
-            conversation.title = changes["title"]
-        if "documentIds" in changes:
-            conversation.document_ids = [str(pk) for pk in changes["documentIds"]]
-        conversation.save(update_fields=["title", "document_ids"])
+        asked = valid_now(shapes.ConversationChange(data=request.data))
+        changes: dict[str, Any] = {}
+        if "title" in asked:
+            changes["title"] = asked["title"]
+        if "documentIds" in asked:
+            changes["document_ids"] = [str(pk) for pk in asked["documentIds"]]
+        if changes:  # each field on its own: another tab may be changing the other
+            self.conversations.filter(pk=conversation.pk).update(**changes)
+            conversation.refresh_from_db()
         return Response({"success": True, **shapes.conversation_fields(conversation)})
 
     def delete(self, request: Request, session_id: str) -> Response:

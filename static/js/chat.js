@@ -1,6 +1,6 @@
 // The chat page: asking, waiting in line, streaming the answer, and everything around a conversation.
 
-import { Refused, ask, follow } from "./api.js";
+import { ask, follow } from "./api.js";
 import { render } from "./markdown.js";
 import { announce, confirmed, stamp, toast } from "./page.js";
 import { place, showInTitle } from "./queue.js";
@@ -242,7 +242,7 @@ function explain(error, answer, text, message, started) {
     if (!text) write(message);
     return;
   }
-  const sentence = error instanceof Refused || error.message ? error.message : "Something went wrong. Please try again.";
+  const sentence = error.message || "Something went wrong. Please try again.";
   markIncomplete(answer, sentence);
   toast(sentence, error.body?.serviceUnavailable ? "busy" : "error");
   announce(sentence);

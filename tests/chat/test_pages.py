@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
 from pytest_django import Settings
 from rest_framework.test import APIClient
@@ -122,6 +124,14 @@ class TestConversations:
         assert patch(api, conversation, documentIds=ids * 11).status_code == 400
         conversation.refresh_from_db()
         assert conversation.title == "Coffee"
+
+    def test_a_change_of_the_title_writes_nothing_else(self, api: APIClient) -> None:
+        """Another tab may be ticking documents at the same moment."""
+        conversation = begin(api)
+        with CaptureQueriesContext(connection) as queries:
+            patch(api, conversation, title="Tea")
+        (update,) = [query["sql"] for query in queries if query["sql"].startswith("UPDATE")]
+        assert "document_ids" not in update.split("WHERE")[0]
 
     def test_the_list_is_searched(self, api: APIClient) -> None:
         begin(api, "Tea")
