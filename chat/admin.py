@@ -3,11 +3,11 @@
 from django.contrib import admin
 
 from chat.models import Conversation
+from leases.person_column import PersonAdmin
 
 
 @admin.register(Conversation)
-class ConversationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("id", "owner", "created_at", "updated_at")
+class ConversationAdmin(PersonAdmin):
+    list_display = ("id", "person", "created_at", "updated_at")
     search_fields = ("id", "owner")
-    fields = ("id", "owner", "created_at", "updated_at")
-    readonly_fields = fields
+    fields = readonly_fields = ("id", "person", "created_at", "updated_at")

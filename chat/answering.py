@@ -17,6 +17,7 @@ from django.http import Http404
 
 from chat.engines import get_engine
 from chat.engines.base import ChatMessage, Engine, EngineError, Usage
+from chat.metrics import Meter, count_error
 from chat.models import NOT_FOUND, Conversation, Message, Role
 from chat.prompts import Fitted, Passage, fit, fit_passages
 from documents.search import Found, Hit, find
@@ -97,7 +98,9 @@ async def answer(question: Question, owner: str, turn: Turn = AT_ONCE) -> Answer
     try:
         async with ahold(SERVICE, owner, turn) as held:
             return await _answer(exchange, held, owner, turn)
-    except (Exception, asyncio.CancelledError):
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, EngineError):
+            count_error(SERVICE, error)
         if conversation is not None and exchange.said.strip():
             await _keep_incomplete(exchange)
         raise
@@ -157,16 +160,23 @@ async def _answer(exchange: Exchange, held: Held, owner: str, turn: Turn) -> Ans
 async def _generate(engine: Engine, fitted: Fitted, exchange: Exchange, held: Held, turn: Turn) -> Usage:
     """Let the model speak, every piece of it a sign of activity."""
     usage: Usage | None = None
+    meter = Meter(SERVICE)
     generation = engine.generate(
         fitted.messages, max_tokens=fitted.max_tokens, temperature=exchange.question.temperature
     )
-    async with aclosing(generation):
-        async for piece in generation:
-            held.activity()
-            if isinstance(piece, Usage):
-                usage = piece
-            elif text := exchange.add(piece):
-                turn.tell("token", {"text": text})
+    try:
+        async with aclosing(generation):
+            async for piece in generation:
+                held.activity()
+                if isinstance(piece, Usage):
+                    usage = piece
+                    meter.usage(usage)
+                    continue
+                meter.piece()
+                if text := exchange.add(piece):
+                    turn.tell("token", {"text": text})
+    finally:
+        meter.time()
     if usage is None:
         raise EngineError("The model stopped in the middle of its answer. Please try again.")
     if text := exchange.add("", last=True):

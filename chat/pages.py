@@ -31,7 +31,7 @@ class ChatPage(View):
         return await in_database(_page, request, session_id)
 
     async def post(self, request: HttpRequest, session_id: str | None = None) -> HttpResponse:
-        message = request.POST.get("message", "").strip()[: shapes.MESSAGE_MAX]
+        message = _text(request.POST.get("message", "")).strip()[: shapes.MESSAGE_MAX]
         if not message:
             return await in_database(_page, request, session_id)
         conversation = await in_database(_conversation_for, request, session_id)
@@ -66,6 +66,11 @@ class Export(View):
         )
 
 
+def _text(sent: str) -> str:
+    """Without what no database keeps."""
+    return sent.replace("\0", "")
+
+
 def _pick(request: HttpRequest, session_id: Any) -> Conversation:
     return Conversation.objects.for_owner(owner_of(request)).pick_one(str(session_id))
 
@@ -79,7 +84,7 @@ def _conversation_for(request: HttpRequest, session_id: str | None) -> Conversat
 def _page(request: HttpRequest, session_id: Any = None, *, draft: str = "") -> HttpResponse:
     conversations = Conversation.objects.for_owner(owner_of(request))
     current = conversations.pick_one(str(session_id)) if session_id else None
-    words = request.GET.get("search", "").strip()[:200]
+    words = _text(request.GET.get("search", "")).strip()[:200]
     context = {
         "current": current,
         "said": current.newest(LISTED) if current else [],

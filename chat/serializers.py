@@ -8,7 +8,7 @@ from chat.answering import Answer, source
 from chat.models import Conversation, Message, Role
 from chat.prompts import NEWEST_MESSAGES
 from documents.search import Found
-from leases.fields import BoundedList, RequestSerializer, sentences
+from leases.fields import BoundedList, RequestSerializer, milliseconds, sentences
 
 MESSAGE_MAX = 100_000  # characters; the model's window is narrower still, and says so in tokens
 WITHOUT_VECTORS = (
@@ -22,8 +22,11 @@ WITHOUT_EMBEDDER = (
 
 
 class HistoryMessage(RequestSerializer):
+    """One thing that was said before."""
+
     role = serializers.ChoiceField(
         Role.choices,
+        help_text="Who said it.",
         error_messages=sentences(
             "Each history entry needs a role: user or assistant.",
             invalid_choice="The role of a history entry must be user or assistant.",
@@ -32,6 +35,7 @@ class HistoryMessage(RequestSerializer):
     content = serializers.CharField(
         allow_blank=True,
         trim_whitespace=False,
+        help_text="What was said.",
         error_messages=sentences("Each history entry needs its content as text."),
     )
 
@@ -42,7 +46,11 @@ class HistoryField(serializers.ListField):
     child = HistoryMessage()
 
     def __init__(self) -> None:
-        super().__init__(default=None, error_messages=sentences("The history must be a list of messages."))
+        super().__init__(
+            default=None,
+            help_text="What was said before, the oldest first; a conversation remembers by itself.",
+            error_messages=sentences("The history must be a list of messages."),
+        )
 
     def to_internal_value(self, data: Any) -> list[Any]:
         return super().to_internal_value(data[-NEWEST_MESSAGES:] if isinstance(data, list) else data)
@@ -55,6 +63,7 @@ class SamplingField(serializers.FloatField):
             default=0.7,
             min_value=0,
             max_value=2,
+            help_text="How freely the model chooses its words: 0 always the likeliest, 2 anything.",
             error_messages=sentences(sentence),
         )
 
@@ -66,6 +75,7 @@ class LengthField(serializers.IntegerField):
             default=512,
             min_value=1,
             max_value=100_000,
+            help_text="Tokens that the answer may have at most.",
             error_messages=sentences(sentence),
         )
 
@@ -76,7 +86,11 @@ class MessageField(serializers.CharField):
             f"The message is longer than {MESSAGE_MAX:,} characters. "
             "Please shorten it, or upload it as a document."
         )
-        super().__init__(max_length=MESSAGE_MAX, error_messages=sentences(required, max_length=too_long))
+        super().__init__(
+            max_length=MESSAGE_MAX,
+            help_text="What to say to the model; not blank.",
+            error_messages=sentences(required, max_length=too_long),
+        )
 
 
 class ChatRequest(RequestSerializer):
@@ -87,6 +101,7 @@ class ChatRequest(RequestSerializer):
         default="",
         allow_blank=True,
         trim_whitespace=False,
+        help_text="What the model should know besides; cut where it does not fit.",
         error_messages=sentences("The context must be text."),
     )
     conversation_history = HistoryField()
@@ -96,6 +111,7 @@ class ChatRequest(RequestSerializer):
         default=None,
         allow_null=True,
         max_length=100,
+        help_text="The conversation to go on with, by its id.",
         error_messages=sentences("The session id must be text."),
     )
 
@@ -109,6 +125,7 @@ class DocumentChatRequest(RequestSerializer):
             max_length=100, error_messages=sentences("Each document id must be text.")
         ),
         allow_empty=False,
+        help_text="The documents to answer from, by their ids.",
         max_length=50,
         error_messages=sentences(
             "Message and document IDs are required", max_length="Please choose at most 50 documents."
@@ -119,6 +136,7 @@ class DocumentChatRequest(RequestSerializer):
         default=None,
         allow_null=True,
         max_length=100,
+        help_text="The conversation to go on with, by its id.",
         error_messages=sentences("The session id must be text."),
     )
     max_length = LengthField()
@@ -129,7 +147,11 @@ class ConversationQuery(RequestSerializer):
     """The query of GET /api/conversations."""
 
     search = serializers.CharField(
-        default="", allow_blank=True, max_length=200, error_messages=sentences("The search must be text.")
+        default="",
+        allow_blank=True,
+        max_length=200,
+        help_text="Words that stand in the title or in a message.",
+        error_messages=sentences("The search must be text."),
     )
 
 
@@ -139,6 +161,7 @@ class ConversationChange(RequestSerializer):
     title = serializers.CharField(
         required=False,
         max_length=100,
+        help_text="The new title.",
         error_messages=sentences(
             "The title must be text.", max_length="Please choose a title of at most 100 characters."
         ),
@@ -147,6 +170,7 @@ class ConversationChange(RequestSerializer):
         child=serializers.UUIDField(error_messages=sentences("Each document id must be an id of ours.")),
         required=False,
         max_length=10,
+        help_text="The documents that are ticked for it from now on.",
         error_messages=sentences(
             "The documents must be a list of ids.", max_length="Please choose at most 10 documents."
         ),
@@ -154,10 +178,13 @@ class ConversationChange(RequestSerializer):
 
 
 class NewConversation(RequestSerializer):
+    """The body of POST /api/conversations."""
+
     title = serializers.CharField(
         default="",
         allow_blank=True,
         max_length=100,
+        help_text="Its title; without one, the first message will give it one.",
         error_messages=sentences(
             "The title must be text.", max_length="Please choose a title of at most 100 characters."
         ),
@@ -222,8 +249,8 @@ def conversation_fields(conversation: Conversation) -> dict[str, Any]:
         "sessionId": str(conversation.pk),
         "title": conversation.title,
         "documentIds": conversation.document_ids,
-        "createdAt": round(conversation.created_at.timestamp() * 1000),
-        "updatedAt": round(conversation.updated_at.timestamp() * 1000),
+        "createdAt": milliseconds(conversation.created_at),
+        "updatedAt": milliseconds(conversation.updated_at),
     }
 
 
@@ -234,5 +261,5 @@ def message_fields(message: Message) -> dict[str, Any]:
         "content": message.content,
         "sources": message.sources,
         "incomplete": message.incomplete,
-        "createdAt": round(message.created_at.timestamp() * 1000),
+        "createdAt": milliseconds(message.created_at),
     }

@@ -5,7 +5,8 @@ from chat import views
 urlpatterns = [
     re_path(r"^lightweight-llm/chat/?$", views.Chat.as_view(), name="chat"),
     re_path(r"^lightweight-llm/status/?$", views.EngineStatus.as_view(), name="chat-status"),
-    re_path(r"^RAG/(?:document-)?chat/?$", views.DocumentChat.as_view(), name="document-chat"),
+    re_path(r"^RAG/chat/?$", views.DocumentChat.as_view(), name="document-chat"),
+    re_path(r"^RAG/document-chat/?$", views.DocumentChatAlias.as_view(), name="document-chat-alias"),
     re_path(r"^conversations/?$", views.ConversationList.as_view(), name="conversations"),
     re_path(
         r"^conversations/(?P<session_id>[^/]+)/?$", views.ConversationDetail.as_view(), name="conversation"

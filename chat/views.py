@@ -5,10 +5,12 @@ from typing import Any
 
 from django.http import HttpResponseBase
 from rest_framework import status
+from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from chat import schema
 from chat import serializers as shapes
 from chat.answering import Question, answer
 from chat.engines import get_engine
@@ -38,6 +40,7 @@ class ConversationView(OwnedView):
 class Chat(ConversationView, GuardedView):
     """POST: one message to the chat model. Without `sessionId` nothing is kept."""
 
+    @schema.chat
     async def post(self, request: Request) -> HttpResponseBase:
         asked = await valid(shapes.ChatRequest(data=request.data))
         question = Question(
@@ -58,6 +61,7 @@ class Chat(ConversationView, GuardedView):
 class DocumentChat(ConversationView, GuardedView):
     """POST: one message about chosen documents, answered from their passages and saved."""
 
+    @schema.document_chat
     async def post(self, request: Request) -> HttpResponseBase:
         began = monotonic()
         asked = await valid(shapes.DocumentChatRequest(data=request.data))
@@ -77,9 +81,19 @@ class DocumentChat(ConversationView, GuardedView):
         return await self.answer(work)
 
 
+class DocumentChatAlias(DocumentChat):
+    """POST: the same by the contract's other name."""
+
+    @schema.document_chat_alias
+    @schema.document_chat
+    async def post(self, request: Request) -> HttpResponseBase:
+        return await super().post(request)
+
+
 class ConversationList(ConversationView):
     """GET: the caller's newest conversations, those in which the words of `search` stand. POST: begin one."""
 
+    @schema.list_conversations
     def get(self, request: Request) -> Response:
         words = valid_now(shapes.ConversationQuery(data=request.query_params))["search"]
         conversations = self.conversations.matching(words) if words else self.conversations
@@ -91,6 +105,7 @@ class ConversationList(ConversationView):
             }
         )
 
+    @schema.create_conversation
     def post(self, request: Request) -> Response:
         asked = valid_now(shapes.NewConversation(data=request.data))
         conversation = Conversation.objects.create(owner=settle_owner(request), title=asked["title"])
@@ -103,6 +118,7 @@ class ConversationDetail(ConversationView):
     """GET: a conversation and its newest messages in their order. PATCH: its title or its documents.
     DELETE: it and all of them."""
 
+    @schema.get_conversation
     def get(self, request: Request, session_id: str) -> Response:
         conversation = self.conversations.pick_one(session_id)
         return Response(
@@ -113,6 +129,7 @@ class ConversationDetail(ConversationView):
             }
         )
 
+    @schema.change_conversation
     def patch(self, request: Request, session_id: str) -> Response:
         conversation = self.conversations.pick_one(session_id)
         asked = valid_now(shapes.ConversationChange(data=request.data))
@@ -126,6 +143,7 @@ class ConversationDetail(ConversationView):
             conversation.refresh_from_db()
         return Response({"success": True, **shapes.conversation_fields(conversation)})
 
+    @schema.delete_conversation
     def delete(self, request: Request, session_id: str) -> Response:
         self.conversations.pick_one(session_id).delete()
         return Response({"success": True, "sessionId": session_id, "message": "The conversation is deleted."})
@@ -134,6 +152,7 @@ class ConversationDetail(ConversationView):
 class MessageDetail(ConversationView):
     """DELETE: a message and all that was said after it, so that it can be put differently."""
 
+    @schema.delete_messages
     def delete(self, request: Request, session_id: str, message_id: int) -> Response:
         conversation = self.conversations.pick_one(session_id)
         count, _ = conversation.messages.filter(pk__gte=message_id).delete()
@@ -141,8 +160,11 @@ class MessageDetail(ConversationView):
 
 
 class EngineStatus(APIView):
-    """GET: the health of the chat model."""
+    """GET: the health of the chat model. Public."""
 
+    permission_classes = [AllowAny]
+
+    @schema.chat_status
     def get(self, request: Request) -> Response:
         health = get_engine().health()
         state = "ready" if health.ready else "error" if health.error else "loading"

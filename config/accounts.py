@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import login
+from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import BaseUserCreationForm
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView
@@ -11,11 +12,14 @@ from django.db import transaction
 from django.forms import BaseForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
+from django.utils.decorators import method_decorator
 from django.views.generic import FormView
 
 from chat.models import Conversation
+from config.sign_in_tries import Tries
+from config.throttles import too_often
 from documents.models import Document
-from leases.owners import SESSION_KEY
+from leases.owners import SESSION_KEY, owner_of_user
 
 
 class SignUpForm(BaseUserCreationForm):  # type: ignore[type-arg]
@@ -33,9 +37,16 @@ class SignIn(LoginView):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(sign_up=settings.SIGN_UP, **kwargs)
 
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        name = request.POST.get("username", "")
+        if wait := Tries(request, name).take():
+            return _too_many(self, self.form_class(request, initial={"username": name[:150]}), wait)
+        return super().post(request, *args, **kwargs)
+
     def form_valid(self, form: BaseForm) -> HttpResponse:
         before = self.request.session.get(SESSION_KEY)
         response = super().form_valid(form)  # type: ignore[arg-type]
+        Tries(self.request, self.request.POST["username"]).forgive()
         _take_along(self.request, before)
         return response
 
@@ -44,6 +55,7 @@ class SignOut(LogoutView):
     """POST: sign out."""
 
 
+@method_decorator(login_not_required, name="dispatch")
 class SignUp(FormView):  # type: ignore[type-arg]
     """GET and POST: a new account, where the operator allows it (SIGN_UP)."""
 
@@ -55,6 +67,11 @@ class SignUp(FormView):  # type: ignore[type-arg]
             raise Http404
         return super().dispatch(request, *args, **kwargs)
 
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if wait := Tries(request, "").take():  # accounts are counted by address: their names are made up
+            return _too_many(self, self.form_class(), wait)
+        return super().post(request, *args, **kwargs)
+
     def form_valid(self, form: SignUpForm) -> HttpResponse:
         before = self.request.session.get(SESSION_KEY)
         login(self.request, form.save())
@@ -62,11 +79,19 @@ class SignUp(FormView):  # type: ignore[type-arg]
         return redirect(settings.LOGIN_REDIRECT_URL)
 
 
+def _too_many(view: SignIn | SignUp, form: BaseForm, wait: int) -> HttpResponse:
+    """The empty form again, with nothing of the password looked at."""
+    sentence, _ = too_often(wait)
+    return view.render_to_response(
+        view.get_context_data(form=form, too_often=sentence), status=429, headers={"Retry-After": str(wait)}
+    )
+
+
 def _take_along(request: HttpRequest, browser: str | None) -> None:
     """Give what belonged to this browser to the user who signed in on it."""
     if browser is None:
         return
-    user = f"user:{request.user.pk}"
+    user = owner_of_user(request.user.pk)
     with transaction.atomic():
         Document.objects.filter(owner=browser).update(owner=user)
         Conversation.objects.filter(owner=browser).update(owner=user)

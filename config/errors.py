@@ -2,10 +2,15 @@
 
 from typing import Any
 
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
+from django.views.decorators.csrf import csrf_exempt
 
 STRANGE = "The server cannot make sense of this request. Please check it and send it again."
+
+
+NOTHING_HERE = "There is nothing at this address. Please check it for a typing error."
 
 
 def _of_api(request: HttpRequest) -> bool:
@@ -26,8 +31,15 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if _of_api(request):
-        return _json("There is nothing at this address. Please check it for a typing error.", 404)
+        return _json(NOTHING_HERE, 404)
     return defaults.page_not_found(request, exception)
+
+
+@login_not_required
+@csrf_exempt
+def api_not_found(request: HttpRequest) -> HttpResponse:
+    """What answers below /api/ where no other route does: with DEBUG, Django would show a page."""
+    return _json(NOTHING_HERE, 404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

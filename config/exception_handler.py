@@ -3,14 +3,18 @@
 from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
+from rest_framework.exceptions import NotAuthenticated, Throttled
 from rest_framework.response import Response
 
 from chat.engines.base import EngineError, EngineTimeout
 from chat.prompts import MessageTooLong
 from config.errors import STRANGE
+from config.throttles import too_often
 from documents.embedders.base import EmbeddingError, EmbeddingTimeout
 from documents.extraction import ExtractionBusy, ExtractionError, UnsupportedFile
 from leases.exception_handler import exception_handler as lease_exception_handler
+
+SIGN_IN = "Please sign in first, or send a token of yours: Authorization: Token …"
 
 # The first kind that fits decides. Their texts are written for people.
 STATUSES: list[tuple[type[Exception], int]] = [
@@ -36,6 +40,12 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     if isinstance(exc, SuspiciousOperation):
         return Response({"success": False, "error": STRANGE}, status=400)
     response = lease_exception_handler(exc, context)
+    if response is not None and isinstance(exc, NotAuthenticated):
+        response.data = {"success": False, "error": SIGN_IN}
+    if response is not None and isinstance(exc, Throttled):
+        sentence, wait = too_often(getattr(exc, "wait", None))
+        response.data = {"success": False, "error": sentence, "retryAfter": wait}
+        response["Retry-After"] = str(wait)
     if response is not None and "success" not in response.data:
         response.data = {"success": False, "error": _sentence(response.data)}
     return response

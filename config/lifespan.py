@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from chat.engines import get_engine
+from config.health import stopping
 from documents.embedders import get_embedder
 from leases.database import returning
 from leases.holding import shut_down
@@ -40,9 +41,10 @@ class Lifespan:
         self._warming = asyncio.create_task(warm_up())
         await asyncio.wait({self._warming}, timeout=WARM_UP_SECONDS)
         if threading.current_thread() is threading.main_thread():
-            empty_the_queue_on_signals(asyncio.get_running_loop())
+            wind_down_on_signals(asyncio.get_running_loop())
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        stopping.set()
         await shut_down(RELEASE_SECONDS)
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -56,11 +58,12 @@ async def warm_up() -> None:
             logger.error("An engine could not be loaded.", exc_info=failure)
 
 
-def empty_the_queue_on_signals(loop: asyncio.AbstractEventLoop) -> None:
-    """Do so before the server's own handler, which waits for all requests to end."""
+def wind_down_on_signals(loop: asyncio.AbstractEventLoop) -> None:
+    """Send those away who wait, before the server's own handler, which waits for all requests to end."""
 
     def chained(then: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], None]:
         def handle(signum: int, frame: FrameType | None) -> None:
+            stopping.set()
             loop.call_soon_threadsafe(loop.run_in_executor, None, _send_away)
             then(signum, frame)
 

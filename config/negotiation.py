@@ -1,4 +1,4 @@
-"""Every answer of the API is JSON, whatever the client would rather have."""
+"""JSON for everybody, and a page for a browser that would rather have one."""
 
 from collections.abc import Iterable
 
@@ -7,11 +7,13 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 
-class JSONOnly(DefaultContentNegotiation):
-    """A link opened in a browser, or a client with an odd Accept header, still gets its answer."""
+class JSONFirst(DefaultContentNegotiation):
+    """The renderer that the client likes best; the first for one with an odd Accept header, never 406."""
 
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        renderer = next(iter(renderers))
+        by_type = {renderer.media_type: renderer for renderer in renderers}
+        preferred = request._request.get_preferred_type(list(by_type))
+        renderer = by_type[preferred] if preferred else next(iter(by_type.values()))
         return renderer, renderer.media_type

@@ -1,4 +1,8 @@
-"""Settings. This is the only file that reads the environment; everything works with nothing set."""
+"""Settings. This is the only file that reads the environment.
+
+DEBUG is the one switch: with it, everything works with nothing set; without it, which is the default,
+this is a public site, which wants a SECRET_KEY and https.
+"""
 
 import os
 import secrets
@@ -9,6 +13,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -18,11 +23,25 @@ VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 
 
+DEBUG = env.bool("DEBUG", default=False)
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+PERIODS = {"sec": 1, "min": 60, "hour": 3600, "day": 86_400}  # seconds
+
+
 def secret_key() -> str:
-    """SECRET_KEY, or else a key made on first use and kept in a file that only this user can read."""
+    """SECRET_KEY, or else, with DEBUG, a key made on first use and kept in a file that only this user reads.
+
+    Raises ImproperlyConfigured.
+    """
     key: str = env.str("SECRET_KEY", default="")
     if key:
         return key
+    if not DEBUG:
+        raise ImproperlyConfigured(
+            "Please set SECRET_KEY to a long random text and keep it to yourself. This makes one: "
+            'python -c "import secrets; print(secrets.token_urlsafe(50))". '
+            "(To try Leasehold out on this machine only, set DEBUG=True instead.)"
+        )
     path = VAR_DIR / "secret_key"
     if not path.exists():
         with NamedTemporaryFile("w", dir=VAR_DIR) as file:
@@ -33,9 +52,33 @@ def secret_key() -> str:
     return path.read_text()
 
 
+def rate(name: str, default: str) -> tuple[int, int] | None:
+    """How many in how many seconds, from a text such as "10/min"; None, if it is empty, for any number.
+
+    Raises ImproperlyConfigured.
+    """
+    text: str = env.str(name, default=default)
+    if not text:
+        return None
+    count, _, period = text.partition("/")
+    if not (count.isdecimal() and 0 < int(count) <= 1000 and period in PERIODS):
+        raise ImproperlyConfigured(
+            f"{name} must be a number from 1 to 1000 for each sec, min, hour or day, for example {default}."
+        )
+    return int(count), PERIODS[period]
+
+
 def database() -> dict[str, Any]:
-    """DATABASE_URL, with the options that leases need: see `leases.checks`."""
-    config: dict[str, Any] = env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'leasehold.sqlite3'}")
+    """DATABASE_URL, with the options that leases need: see `leases.checks`. Raises ImproperlyConfigured."""
+    try:
+        config: dict[str, Any] = env.db_url(
+            "DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'leasehold.sqlite3'}"
+        )
+    except ValueError:  # which would quote the password
+        raise ImproperlyConfigured(
+            "DATABASE_URL cannot be read. Please write special characters of its password as %2F and the "
+            "like: postgresql://USER:PASSWORD@HOST:PORT/NAME."
+        ) from None
     options = config.setdefault("OPTIONS", {})
     if config["ENGINE"] == "django.db.backends.sqlite3":
         options.setdefault("transaction_mode", "IMMEDIATE")
@@ -53,12 +96,18 @@ def database() -> dict[str, Any]:
 
 
 SECRET_KEY = secret_key()
-DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
+# uvicorn tells http from https by X-Forwarded-Proto if a proxy that it was told to trust says so.
+HTTPS = env.bool("HTTPS", default=not DEBUG)
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
+SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "config.apps.Admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -68,20 +117,41 @@ INSTALLED_APPS = [
     "rest_framework",
     "adrf",
     "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "leases",
     "documents",
     "chat",
 ]
 MIDDLEWARE = [
+    "config.requests.note_route",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+# Who may do what how often: people who have not signed in, and people who try to.
+ANONYMOUS_USE = env.bool("ANONYMOUS_USE", default=True)
+ANONYMOUS_RATE = rate("ANONYMOUS_RATE", "60/min")
+SIGN_IN_RATE = rate("SIGN_IN_RATE", "10/min")
+if not ANONYMOUS_USE:
+    after = MIDDLEWARE.index("django.contrib.auth.middleware.AuthenticationMiddleware") + 1
+    MIDDLEWARE.insert(after, "django.contrib.auth.middleware.LoginRequiredMiddleware")
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    },
+    "sign-in": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "sign_in_tries",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    },
+}
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
 APPEND_SLASH = False
@@ -101,6 +171,7 @@ TEMPLATES = [
 ]
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = VAR_DIR / "static"  # where collectstatic puts them for nginx
 # Everything comes from this site; nothing runs that stands in a page or in what a model says.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -108,6 +179,7 @@ CONTENT_SECURITY_POLICY = {
         "script-src": ["'self'"],
         "style-src": ["'self'"],
         "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
         "connect-src": ["'self'"],
         "form-action": ["'self'"],
         "frame-ancestors": ["'none'"],
@@ -127,27 +199,91 @@ AUTH_PASSWORD_VALIDATORS = [
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
+SESSION_ENGINE = "config.sessions"
 SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True  # scripts read the token off their page
 SESSION_COOKIE_AGE = int(timedelta(days=90).total_seconds())
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "config.authentication.TokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "config.authentication.SessionAuthentication",
     ],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        "rest_framework.renderers.BrowsableAPIRenderer",
+    ],
     "DEFAULT_PARSER_CLASSES": ["config.json_parser.JSONParser"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.negotiation.JSONOnly",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.negotiation.JSONFirst",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "URL_FORMAT_OVERRIDE": None,
+    "DEFAULT_PERMISSION_CLASSES": ["config.permissions.MayUse"],
+    "DEFAULT_THROTTLE_CLASSES": ["config.throttles.AnonymousThrottle"],
+    "NUM_PROXIES": 0,  # X-Forwarded-For is never looked at
     "EXCEPTION_HANDLER": "config.exception_handler.exception_handler",
 }
-REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
+REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token", "TOKEN_LIMIT_PER_USER": 20}
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "Leasehold",
+    "VERSION": "1",
+    "DESCRIPTION": (BASE_DIR / "config" / "api.md").read_text(),
+    "TAGS": [
+        {"name": "services", "description": "Who is free, and who waits."},
+        {"name": "leases", "description": "Who holds a service, who waits for it, and who held it before."},
+        {"name": "operators", "description": "What operators may do to sessions, queues and services."},
+        {"name": "chat", "description": "The chat model, under the lease of `lightweight-llm`."},
+        {"name": "documents", "description": "Documents, converted under the lease of `vector-convert`."},
+        {"name": "search", "description": "Finding passages, which needs no lease."},
+        {"name": "conversations", "description": "What was said, kept for whoever said it."},
+        {"name": "tokens", "description": "Signing programs in."},
+        {"name": "api", "description": "The API itself."},
+    ],
+    "PREPROCESSING_HOOKS": ["config.schema.endpoints"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "config.schema.common_to_all",
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "Outcome": ["released", "expired", "lost", "forced", "unclaimed"],
+        "LostAs": ["expired", "lost", "forced", "released"],
+    },
+    "SCHEMA_PATH_PREFIX": "/api/",
+    "COMPONENT_SPLIT_PATCH": False,
+    "ENFORCE_NON_BLANK_FIELDS": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+}
 
 # Bytes that one request may carry: an upload is a 10 MB file and what a form wraps around it.
 UPLOAD_MAX_BYTES = 11 * 1024 * 1024
 REQUEST_MAX_BYTES = 2 * 1024 * 1024
 UPLOAD_PATHS = ("/api/RAG/upload", "/api/RAG/upload/", "/documents/")
 DATA_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_MAX_BYTES
+
+# What is watched: /metrics for whoever brings the token, and the log, which is JSON unless DEBUG.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+METRICS_DIR = env.str("METRICS_DIR", default="")  # where the workers of one server add up their counts
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+if LOG_LEVEL not in LEVELS:
+    raise ImproperlyConfigured(f"LOG_LEVEL must be one of {', '.join(LEVELS)}.")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"failures": {"()": "config.logs.Failures"}},
+    "formatters": {"line": {"()": "config.logs.Line" if DEBUG else "config.logs.JSON"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {
+        **{app: {"level": LOG_LEVEL} for app in ("chat", "config", "documents", "leases")},
+        # Django's and uvicorn's own handlers would write addresses with their queries.
+        "django": {"handlers": [], "level": "WARNING"},
+        "django.request": {"filters": ["failures"]},
+        "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
+        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn.error": {"handlers": [], "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": False},
+    },
+}
 
 # Leases, in seconds. A service may override the TTL and the idle timeout in the admin.
 LEASE_TTL = env.float("LEASE_TTL", default=30.0)

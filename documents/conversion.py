@@ -13,15 +13,15 @@ from django.http import Http404
 from documents.chunking import Chunk as Piece
 from documents.chunking import chunk
 from documents.embedders import get_embedder
-from documents.embedders.base import Embedder
+from documents.embedders.base import Embedder, EmbeddingError
 from documents.extraction import NoText
+from documents.metrics import EMBEDDED_CHUNKS, EMBEDDING_SECONDS, SERVICE, count_error
 from documents.models import NOT_FOUND, Chunk, Document
 from documents.vectors import Vectors
 from leases.database import in_database
 from leases.holding import Held, ahold
 from leases.turn import AT_ONCE, Turn
 
-SERVICE = "vector-convert"
 INSERTED_AT_ONCE = 500  # chunks
 NO_TEXT = (
     "No text can be read from this document, so there is nothing to convert. If it is a scan, please run it "
@@ -71,7 +71,11 @@ async def convert(document: Document, owner: str, turn: Turn = AT_ONCE) -> Conve
             return await _unchanged(document, embedder, began)
         pieces = await asyncio.to_thread(chunk, document.text, document.content_type, document.pages)
         held.activity()
-        vectors = await _embed(embedder, [piece.text for piece in pieces], held, turn)
+        try:
+            vectors = await _embed(embedder, [piece.text for piece in pieces], held, turn)
+        except EmbeddingError as error:
+            count_error(error)
+            raise
         await in_database(_swap, held, document, pieces, vectors, embedder.model)
     return _conversion(document, embedder, len(pieces), vectors.shape[1], began=began, unchanged=False)
 
@@ -94,7 +98,11 @@ async def _embed(embedder: Embedder, texts: Sequence[str], held: Held, turn: Tur
     vectors: Vectors | None = None
     done = 0
     turn.tell("progress", {"done": done, "total": len(texts)})
+    began = monotonic()
     async for positions, batch in embedder.batches(texts):
+        EMBEDDED_CHUNKS.labels(SERVICE).inc(len(batch))
+        EMBEDDING_SECONDS.labels(SERVICE).inc(monotonic() - began)
+        began = monotonic()
         held.activity()
         done += len(batch)
         turn.tell("progress", {"done": done, "total": len(texts)})

@@ -1,31 +1,28 @@
-"""Search by meaning and by keywords, fused. The only similarity code.
+"""Search by meaning and by keywords, fused.
 
-Each half proposes its best chunks; both scores are then known for every proposed chunk, standardised
-over the proposal (mean 0, deviation 1) and added with fixed weights. Fusing scores rather than ranks,
+Each half (`documents.nearest`, `documents.matching`) proposes its best chunks; both scores are then
+known for every proposed chunk, standardised over the proposal (mean 0, deviation 1) and added with fixed
+weights. Fusing scores rather than ranks,
 with these weights, found the most answers of the ways that were measured.
 """
 
 import logging
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from threading import local
 
 import numpy as np
 import Stemmer
-from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
-from django.core.exceptions import EmptyResultSet
-from django.db import connection
 from django.db.models import QuerySet
 from numpy.typing import NDArray
-from pgvector.django import CosineDistance
 
 from documents.embedders import get_embedder
 from documents.embedders.base import EmbeddingError
+from documents.matching import matching
+from documents.metrics import count_error
 from documents.models import Chunk, Document
+from documents.nearest import COMPARED, cosines_of, nearest
 from documents.vectors import Vector
 from leases.database import in_database
 
@@ -79,7 +76,8 @@ async def find(owner: str | None, query: str, *, document_ids: Sequence[str] | N
     embedder = get_embedder()
     try:
         vector = (await embedder.embed([query]))[0]
-    except EmbeddingError:
+    except EmbeddingError as error:
+        count_error(error)
         logger.exception("The query could not be embedded: searching by keywords alone.")
         vector = None
     return await in_database(search, documents, query, vector, embedder.model, limit)
@@ -95,25 +93,29 @@ def search(documents: QuerySet[Document], query: str, vector: Vector | None, mod
     converted = documents.filter(embedding_model=model)
     if vector is not None:
         converted = converted.filter(embedding_dimensions=vector.size)
-    cosines = _nearest(converted, vector) if vector is not None else {}
-    ids = set(cosines) | set(_matching(documents, words))
-    chunks = list(
-        Chunk.objects.filter(id__in=ids).select_related("document").defer("vector", "document__text")
-    )
+    size = Chunk.objects.filter(document__in=documents.order_by())[: COMPARED + 1].count()
+    cosines = nearest(converted, vector, PROPOSED, many=size > COMPARED) if vector is not None else {}
+    ids = set(cosines) | set(matching(documents, words, PROPOSED, among=size))
+    proposed = list(Chunk.objects.filter(id__in=ids).values_list("id", "document_id", "index", "text"))
     if vector is not None:
-        cosines |= _cosines(converted, [chunk.id for chunk in chunks if chunk.id not in cosines], vector)
+        cosines |= cosines_of(converted, {pk: of for pk, of, *_ in proposed if pk not in cosines}, vector)
     scores = _fuse(
-        np.array([cosines.get(chunk.id, np.nan) for chunk in chunks], dtype=np.float64),
-        bm25(words, [chunk.text for chunk in chunks]),
+        np.array([cosines.get(pk, np.nan) for pk, *_ in proposed], dtype=np.float64),
+        bm25(words, [text for *_, text in proposed]),
     )
-    best = sorted(range(len(chunks)), key=lambda i: (-scores[i], chunks[i].document_id, chunks[i].index))[
-        :limit
-    ]
+    best = sorted(range(len(proposed)), key=lambda i: (-scores[i], *proposed[i][1:3]))[:limit]
     return Found(
-        hits=[Hit(chunks[i].document, chunks[i], round(float(scores[i]), 4)) for i in best if scores[i] > 0],
+        hits=_hits({proposed[i][0]: round(float(scores[i]), 4) for i in best if scores[i] > 0}),
         by_meaning=bool(cosines),
         unconverted=documents.exclude(embedding_model=model).count(),
     )
+
+
+def _hits(scores: dict[int, float]) -> list[Hit]:
+    """In the order of the scores, which are by the chunks' ids; without those that are gone meanwhile."""
+    whole = Chunk.objects.select_related("document").defer("vector", "document__text", "document__pages")
+    chunks = whole.in_bulk(list(scores))
+    return [Hit(chunks[pk].document, chunks[pk], score) for pk, score in scores.items() if pk in chunks]
 
 
 def bm25(words: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
@@ -121,17 +123,30 @@ def bm25(words: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
     the words could score (Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009)."""
     if not words or not texts:
         return np.zeros(len(texts))
-    bags = [Counter(_stems(_WORD.findall(text.lower()))) for text in texts]
-    counts = np.array(
-        [[bag[stem] for stem in dict.fromkeys(_stems(words))] for bag in bags], dtype=np.float64
-    )
-    lengths = np.array([bag.total() for bag in bags], dtype=np.float64)
+    spoken = [_WORD.findall(text.lower()) for text in texts]
+    counts = _counts(words, spoken)
+    lengths = np.array([len(all_words) for all_words in spoken], dtype=np.float64)
     having = (counts > 0).sum(axis=0)
     idf = np.log1p((len(texts) - having + 0.5) / (having + 0.5))
     damping = K1 * (1 - B + B * lengths / max(lengths.mean(), 1.0))
     scores: NDArray[np.float64] = (idf * counts * (K1 + 1) / (counts + damping[:, None])).sum(axis=1)
     shares: NDArray[np.float64] = scores / (idf.sum() * (K1 + 1))
     return shares
+
+
+def _counts(words: Sequence[str], spoken: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """How often each text (a row) has the stem of each word (a column)."""
+    columns = {stem: column for column, stem in enumerate(dict.fromkeys(_stems(words)))}
+    initials = {stem[:1] for stem in columns}  # a stem begins as its word does
+    vocabulary = [word for word in set().union(*spoken) if word[:1] in initials]
+    stems = zip(vocabulary, _stems(vocabulary), strict=True)
+    asked = {word: columns[stem] for word, stem in stems if stem in columns}
+    counts = np.zeros((len(spoken), len(columns)))
+    for row, all_words in enumerate(spoken):
+        for word in all_words:
+            if word in asked:
+                counts[row, asked[word]] += 1
+    return counts
 
 
 def _stems(words: Sequence[str]) -> list[str]:
@@ -155,55 +170,3 @@ def _fuse(cosines: NDArray[np.float64], keywords: NDArray[np.float64]) -> NDArra
     else:
         share = MEANING / spread_meaning / (MEANING / spread_meaning + KEYWORDS / spread_keywords)
     return share * meaning + (1 - share) * keywords
-
-
-def _nearest(documents: QuerySet[Document], vector: Vector) -> dict[int, float]:
-    """Chunk id -> cosine, for the chunks nearest to the vector."""
-    chunks = Chunk.objects.filter(document__in=documents.order_by(), vector__isnull=False)
-    if connection.vendor == "postgresql":
-        nearest = chunks.annotate(distance=CosineDistance("vector", vector)).order_by("distance")[:PROPOSED]
-        return {pk: 1.0 - distance for pk, distance in nearest.values_list("id", "distance")}
-    ids, cosines = _stored_cosines(chunks, vector)
-    best = np.argsort(-cosines)[:PROPOSED]
-    return {int(ids[i]): float(cosines[i]) for i in best}
-
-
-def _cosines(documents: QuerySet[Document], ids: Sequence[int], vector: Vector) -> dict[int, float]:
-    """Chunk id -> cosine, for those of these chunks that belong to the documents."""
-    chunks = Chunk.objects.filter(id__in=ids, document__in=documents.order_by(), vector__isnull=False)
-    if connection.vendor == "postgresql":
-        known = chunks.annotate(distance=CosineDistance("vector", vector))
-        return {pk: 1.0 - distance for pk, distance in known.values_list("id", "distance")}
-    found, cosines = _stored_cosines(chunks, vector)
-    return dict(zip(found.tolist(), cosines.tolist(), strict=True))
-
-
-def _stored_cosines(chunks: QuerySet[Chunk], vector: Vector) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    rows = list(chunks.values_list("id", "vector"))
-    ids = np.array([pk for pk, _ in rows], dtype=np.int64)
-    if not rows:
-        return ids, np.zeros(0, dtype=np.float32)
-    return ids, np.stack([stored for _, stored in rows if stored is not None]) @ vector
-
-
-def _matching(documents: QuerySet[Document], words: Sequence[str]) -> list[int]:
-    """The ids of the chunks that hold most of the words, as the database's own index ranks them."""
-    if not words:
-        return []
-    chunks = Chunk.objects.filter(document__in=documents.order_by())
-    if connection.vendor == "postgresql":
-        asked = reduce(or_, (SearchQuery(word, config="english") for word in words))
-        text = SearchVector("text", config="english")
-        ranked = chunks.annotate(words=text).filter(words=asked).order_by(-SearchRank(text, asked))
-        return list(ranked.values_list("id", flat=True)[:PROPOSED])
-    try:
-        sql, params = chunks.values("id").query.sql_with_params()
-    except EmptyResultSet:  # Django knows without asking that there are none
-        return []
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""SELECT rowid FROM documents_chunk_words
-                WHERE documents_chunk_words MATCH %s AND rowid IN ({sql}) ORDER BY rank LIMIT %s""",  # noqa: S608
-            [" OR ".join(f'"{word}"' for word in words), *params, PROPOSED],
-        )
-        return [row[0] for row in cursor.fetchall()]

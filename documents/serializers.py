@@ -1,19 +1,16 @@
 """What the document routes accept and answer."""
 
-from datetime import datetime
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from documents.models import Chunk, ContentType, Document
 from documents.search import Found, Hit
-from leases.fields import BoundedList, RequestSerializer, sentences
+from leases.fields import BoundedList, RequestSerializer, milliseconds, sentences
 
 NO_CONTENT = "Content is required"
-
-
-def milliseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
 
 
 class TagsField(BoundedList):
@@ -27,6 +24,7 @@ class NewDocument(RequestSerializer):
         default="",
         allow_blank=True,
         max_length=200,
+        help_text="Its title; without one, the file's name gives it one.",
         error_messages=sentences(
             "The title must be text.", max_length="Please choose a title of at most 200 characters."
         ),
@@ -34,12 +32,14 @@ class NewDocument(RequestSerializer):
     tags = TagsField(
         default=list,
         max_length=20,
+        help_text="Short texts by which to find it.",
         error_messages=sentences("Tags must be a list of short texts, at most 20."),
     )
     summary = serializers.CharField(
         default="",
         allow_blank=True,
         max_length=2000,
+        help_text="What it is about, in a few words.",
         error_messages=sentences(
             "The summary must be text.", max_length="Please keep the summary to at most 2000 characters."
         ),
@@ -51,14 +51,20 @@ class PastedDocument(NewDocument):
 
     title = serializers.CharField(
         max_length=200,
+        help_text="Its title.",
         error_messages=sentences(
             "Title is required", max_length="Please choose a title of at most 200 characters."
         ),
     )
-    content = serializers.CharField(error_messages=sentences(NO_CONTENT), trim_whitespace=False)
+    content = serializers.CharField(
+        help_text="Its text, at most 1 MB; not blank.",
+        error_messages=sentences(NO_CONTENT),
+        trim_whitespace=False,
+    )
     contentType = serializers.ChoiceField(  # noqa: N815 - the contract's name
         ContentType.choices,
         default=ContentType.TEXT,
+        help_text="How the text is to be read.",
         error_messages=sentences("The content type must be markdown or text."),
     )
 
@@ -68,10 +74,16 @@ class PastedDocument(NewDocument):
         return content
 
 
+@extend_schema_field(OpenApiTypes.BINARY)
+class FileField(serializers.FileField):
+    """A file of a form."""
+
+
 class UploadedFile(NewDocument):
     """A document sent as a file of a form."""
 
-    file = serializers.FileField(
+    file = FileField(
+        help_text="A .pdf, .docx, .md, .txt or .html file of at most 10 MB.",
         max_length=200,
         error_messages=sentences(
             "Please choose a file to upload.",
@@ -82,12 +94,23 @@ class UploadedFile(NewDocument):
 
 
 class ConversionRequest(RequestSerializer):
-    document_id = serializers.CharField(max_length=100, error_messages=sentences("Document ID is required"))
+    """The body of POST /api/vector-convert-llm/process-document."""
+
+    document_id = serializers.CharField(
+        max_length=100,
+        help_text="The document to convert, by its id.",
+        error_messages=sentences("Document ID is required"),
+    )
 
 
 class EmbeddingRequest(RequestSerializer):
+    """The body of POST /api/RAG/embeddings."""
+
     documentId = serializers.CharField(  # noqa: N815 - the contract's name
-        max_length=100, error_messages=sentences("Document ID is required"), source="document_id"
+        max_length=100,
+        help_text="The document to convert, by its id.",
+        error_messages=sentences("Document ID is required"),
+        source="document_id",
     )
 
 
@@ -98,35 +121,46 @@ class PageRequest(RequestSerializer):
         default=50,
         min_value=1,
         max_value=200,
+        help_text="Documents on a page at most.",
         error_messages=sentences("Limit must be a number from 1 to 200."),
     )
-    cursor = serializers.CharField(default="", allow_blank=True, max_length=100)
+    cursor = serializers.CharField(
+        default="", allow_blank=True, max_length=100, help_text="The `nextCursor` of the page before."
+    )
     search = serializers.CharField(
         default="",
         allow_blank=True,
         max_length=200,
+        help_text="Words that stand in the title, the summary or the tags.",
         error_messages={"max_length": "Please search for at most 200 characters."},
     )
 
 
 class ChunkPageRequest(RequestSerializer):
+    """Which part of a document's chunks: `limit` of them from `cursor` on."""
+
     limit = serializers.IntegerField(
         default=500,
         min_value=1,
         max_value=1000,
+        help_text="Chunks on a page at most.",
         error_messages=sentences("Limit must be a number from 1 to 1000."),
     )
     cursor = serializers.IntegerField(
         default=0,
         min_value=0,
         max_value=2**31 - 1,
+        help_text="The `nextCursor` of the page before.",
         error_messages=sentences("That cursor is not one of ours. Please start from the first page."),
     )
 
 
 class SearchRequest(RequestSerializer):
+    """The body of POST /api/RAG/search."""
+
     query = serializers.CharField(
         max_length=2000,
+        help_text="What to look for; not blank.",
         error_messages=sentences(
             "A search query is required", max_length="Please search for at most 2000 characters."
         ),
@@ -135,6 +169,7 @@ class SearchRequest(RequestSerializer):
         default=10,
         min_value=1,
         max_value=50,
+        help_text="How many passages at most.",
         error_messages=sentences("Limit must be a number from 1 to 50."),
     )
     documentIds = BoundedList(  # noqa: N815 - the contract's name
@@ -142,6 +177,7 @@ class SearchRequest(RequestSerializer):
         default=None,
         allow_null=True,
         max_length=50,
+        help_text="The documents to search, by their ids; null for all.",
         error_messages=sentences(
             "Document IDs must be a list of ids.", max_length="Please choose at most 50 documents."
         ),

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
+from documents import schema
 from documents import serializers as shapes
 from documents.conversion import Conversion, convert
 from documents.models import Chunk, Document, DocumentQuerySet
@@ -19,7 +20,7 @@ from documents.page import page
 from documents.search import find
 from documents.uploads import STORED_WITHOUT_TEXT, store_file, store_pasted
 from leases.database import in_database
-from leases.fields import valid, valid_now
+from leases.fields import RequestSerializer, valid, valid_now
 from leases.guarded_view import GuardedView
 from leases.owned_view import OwnedView
 from leases.owners import settle_owner
@@ -37,6 +38,7 @@ class DocumentView(OwnedView):
 class DocumentList(DocumentView):
     """GET: the caller's documents, newest first, by pages."""
 
+    @schema.list_documents
     def get(self, request: Request) -> Response:
         asked = valid_now(shapes.PageRequest(data=request.query_params))
         documents = self.documents
@@ -58,8 +60,16 @@ class DocumentList(DocumentView):
 class Upload(DocumentList):
     """POST: a new document, pasted as JSON or sent as a file. GET: the list, as DocumentList."""
 
+    costly_methods = ("POST",)
     parser_classes = [*api_settings.DEFAULT_PARSER_CLASSES, MultiPartParser]
+    serializer_class = shapes.UploadedFile  # the browsable page's form
 
+    @schema.list_uploads
+    @schema.list_documents
+    def get(self, request: Request) -> Response:
+        return super().get(request)
+
+    @schema.upload_document
     def post(self, request: Request) -> Response:
         owner = partial(settle_owner, request)
         if is_form(request):
@@ -79,6 +89,7 @@ class Upload(DocumentList):
 class DocumentDetail(DocumentView):
     """GET: one document with its content. DELETE: it and its chunks."""
 
+    @schema.get_document
     def get(self, request: Request, document_id: str) -> Response:
         document = self.documents.pick_one(document_id)
         return Response(
@@ -90,6 +101,7 @@ class DocumentDetail(DocumentView):
             }
         )
 
+    @schema.delete_document
     def delete(self, request: Request, document_id: str) -> Response:
         document = self.documents.pick_one(document_id)
         document.delete()
@@ -101,6 +113,7 @@ class DocumentDetail(DocumentView):
 class DocumentChunks(DocumentView):
     """GET: a document's chunks in their order, by pages."""
 
+    @schema.list_chunks
     def get(self, request: Request, document_id: str) -> Response:
         asked = valid_now(shapes.ChunkPageRequest(data=request.query_params))
         document = self.documents.pick_one(document_id)
@@ -123,8 +136,9 @@ class DocumentChunks(DocumentView):
 class Conversions(DocumentView, GuardedView):
     """POST: convert a document to vectors, under the lease of the conversion service."""
 
-    request_shape: type[shapes.ConversionRequest | shapes.EmbeddingRequest] = shapes.ConversionRequest
+    request_shape: type[RequestSerializer] = shapes.ConversionRequest
 
+    @schema.process_document
     async def post(self, request: Request) -> HttpResponseBase:
         document_id = (await valid(self.request_shape(data=request.data)))["document_id"]
         document = await in_database(self.documents.pick_one, document_id)
@@ -135,13 +149,26 @@ class Conversions(DocumentView, GuardedView):
         return await self.answer(work)
 
 
+class Embeddings(Conversions):
+    """POST: the same by the contract's other name."""
+
+    request_shape = shapes.EmbeddingRequest
+
+    @schema.process_document_alias
+    @schema.process_document
+    async def post(self, request: Request) -> HttpResponseBase:
+        return await super().post(request)
+
+
 class Search(DocumentView):
     """GET and POST: search the caller's documents by meaning and by keywords."""
 
+    @schema.search
     async def get(self, request: Request) -> Response:
         asked = {"query": request.query_params.get("q", ""), "limit": request.query_params.get("limit", 10)}
         return await self._search(asked)
 
+    @schema.search_among
     async def post(self, request: Request) -> Response:
         return await self._search(request.data)
 
@@ -156,6 +183,7 @@ class Search(DocumentView):
 class Stats(DocumentView):
     """GET: counts and sizes of the caller's documents and chunks."""
 
+    @schema.stats
     def get(self, request: Request) -> Response:
         documents = self.documents.aggregate(
             totalDocuments=Count("pk"),

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from leases.database import give_thread_back
+from leases.turn import Tell
 
 KEEP_ALIVE_SECONDS = 15.0
 HEAD_START_SECONDS = 0.3
@@ -19,7 +20,8 @@ class EventStream(AsyncIterator[bytes]):
     """The events of work that runs in a task of its own, and ends with its client.
 
     `work` is given the function to tell an event with, and returns the body of `done`; `explain` makes
-    the body of `error` of whatever it raises. A slow client holds up neither the work nor the lease.
+    the body of `error` of whatever it raises; `undo` is called if the client cannot have got `done`. A
+    slow client holds up neither the work nor the lease.
 
     `close` is synchronous and may be called at any time: when a client vanishes while the server is
     blocked in a send, nothing asynchronous is sure to run.
@@ -27,10 +29,13 @@ class EventStream(AsyncIterator[bytes]):
 
     def __init__(
         self,
-        work: Callable[[Callable[[str, Body], None]], Awaitable[Body]],
+        work: Callable[[Tell], Awaitable[Body]],
         explain: Callable[[Exception], Body],
+        undo: Callable[[], None],
     ) -> None:
         self._explain = explain
+        self._undo = undo
+        self._last: bytes | None = None  # the event `done`, until it has set out
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._speaking = asyncio.Event()
         self._error: Exception | None = None
@@ -49,8 +54,11 @@ class EventStream(AsyncIterator[bytes]):
             raise self._error
 
     def close(self) -> None:
-        """Stop the work, if it still goes on."""
+        """Stop the work, if it still goes on; undo it, if nobody heard of its end."""
         self._task.cancel()
+        if self._last is not None:
+            self._last = None
+            self._undo()
 
     def __aiter__(self) -> "EventStream":
         give_thread_back()
@@ -65,27 +73,32 @@ class EventStream(AsyncIterator[bytes]):
         except TimeoutError:
             return b": still here\n\n"
         if event is not None:
+            if event is self._last:
+                self._last = None
             return event
         self._over = True
         if self._error is None:
             raise StopAsyncIteration
         return _encoded("error", self._explain(self._error))
 
-    async def _run(self, work: Callable[[Callable[[str, Body], None]], Awaitable[Body]]) -> None:
+    async def _run(self, work: Callable[[Tell], Awaitable[Body]]) -> None:
         with suppress(asyncio.CancelledError):
             try:
-                self._tell("done", await work(self._tell))
+                body = await work(self._tell)
+                self._last = self._tell("done", body)
             except Exception as error:  # noqa: BLE001 - told to the client, or raised by begin()
                 self._error = error
         self._events.put_nowait(None)
         self._speaking.set()
 
-    def _tell(self, event: str, data: Body) -> None:
-        self._events.put_nowait(_encoded(event, data))
+    def _tell(self, event: str, data: Body) -> bytes:
+        encoded = _encoded(event, data)
+        self._events.put_nowait(encoded)
         if event == "started":
             asyncio.get_running_loop().call_later(HEAD_START_SECONDS, self._speaking.set)
         else:
             self._speaking.set()
+        return encoded
 
 
 def _encoded(event: str, data: Body) -> bytes:

@@ -5,11 +5,12 @@ from typing import Any
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from leases.exceptions import LeaseError, LeaseLost, ServiceBusy
+from leases.exceptions import LeaseError, LeaseLost, ServiceBusy, UnknownService
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """ServiceBusy and LeaseLost become 503 with `serviceUnavailable` and Retry-After; the rest is DRF's."""
+    """ServiceBusy and LeaseLost become 503 with `serviceUnavailable` and Retry-After, UnknownService 404; the
+    rest is DRF's."""
     if isinstance(exc, ServiceBusy):
         return _unavailable(
             exc,
@@ -20,6 +21,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         )
     if isinstance(exc, LeaseLost):
         return _unavailable(exc, ended=exc.outcome, service=exc.service, retry_after=1)
+    if isinstance(exc, UnknownService):
+        return Response({"success": False, "error": str(exc)}, status=404)
     return drf_exception_handler(exc, context)
 
 

@@ -1,9 +1,15 @@
 """What the serializers of requests have in common: sentences for what is wrong, bounds before work."""
 
+from datetime import datetime
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from rest_framework import serializers
+
+
+def milliseconds(moment: datetime) -> int:
+    """Since the Unix epoch, as all times of the API."""
+    return round(moment.timestamp() * 1000)
 
 
 def sentences(sentence: str, **others: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The base of every view whose work runs under a lease."""
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,8 @@ class GuardedView(OwnedView):
     `Prefer: wait=SECONDS` (RFC 7240) says the one, `Accept: text/event-stream` the other.
     """
 
+    costly_methods = ("POST",)
+    success_status = 200
     wait: float | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -42,18 +45,23 @@ class GuardedView(OwnedView):
         """
         turn = Turn(wait=self.wait)
         if not self._wants_events():
-            return Response(await work(turn))
+            if_cancelled(self.undo)
+            return Response(await work(turn), status=self.success_status)
 
         def streamed(tell: Tell) -> Awaitable[dict[str, Any]]:
             return work(replace(turn, tell=tell))
 
-        stream = EventStream(streamed, self._explain)
+        stream = EventStream(streamed, self._explain, self.undo)
+        if_cancelled(stream.close)
         await stream.begin()
         return StreamingHttpResponse(
             stream,
             content_type=f"{EVENTS}; charset=utf-8",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
+
+    def undo(self) -> None:
+        """Take back what the work did: its caller went away before the answer set out."""
 
     def finalize_response(
         self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
@@ -73,6 +81,13 @@ class GuardedView(OwnedView):
             logger.error("A stream failed.", exc_info=error)
             return {"success": False, "error": FAILED, "status": 500}
         return {**response.data, "status": response.status_code}
+
+
+def if_cancelled(undo: Callable[[], None]) -> None:
+    """Call `undo` if the current request is cancelled before it has its response, as when its client goes."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - true inside a coroutine
+    task.add_done_callback(lambda task: undo() if task.cancelled() else None)
 
 
 def wait_of(preferences: str) -> float | None:

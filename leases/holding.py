@@ -6,14 +6,14 @@
 
 Both forms wait in the queue if they may, acquire, keep the lease alive by heartbeats and release it on
 every exit. `ahold` cancels the work when the lease is lost; synchronous work learns of it at its next
-`activity()`.
+`activity()`. `take` does the first half only, for holders that are not in this process.
 """
 
 import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
@@ -23,10 +23,12 @@ from typing import Any, ParamSpec, TypeVar
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
-from leases import mutex, refusals
+from leases import mutex, owners, refusals
 from leases.database import give_thread_back, returning
-from leases.exceptions import LeaseError, LeaseLost
+from leases.exceptions import LeaseError, LeaseLost, ServiceBusy
+from leases.metrics import REFUSALS, WAIT_SECONDS
 from leases.models import Outcome
+from leases.request_id import carrying
 from leases.status import public_id, state_of
 from leases.turn import AT_ONCE, Turn
 from leases.waiting import Waiting
@@ -43,6 +45,7 @@ class Held:
 
     def __init__(self, grant: mutex.Grant, taken_at: float) -> None:
         self.grant = grant
+        self.taken_at = taken_at
         self.lost: LeaseLost | None = None
         self.writing = False
         self._active_at = taken_at
@@ -128,11 +131,16 @@ def hold(service_id: str, owner: str, *, wait: float | None = None) -> Iterator[
     `wait` is how many seconds to queue for it, None for not at all. Raises ServiceBusy before the work,
     LeaseLost at the work's next `activity()` or at its end.
     """
-    held = _take(service_id, owner, wait)
+    began = monotonic()
+    with _refusal_noted(service_id, owner):
+        held = _take(service_id, owner, wait)
+    waited = monotonic() - began
     done = threading.Event()
-    beating = threading.Thread(target=_keep, args=(held, done), name=f"lease {service_id}", daemon=True)
+    keep = carrying(_keep, held, done)
+    beating = threading.Thread(target=keep, name=f"lease {service_id}", daemon=True)
     beating.start()
     try:
+        _note_grant(held, waited)
         yield held
     except BaseException:
         done.set()
@@ -185,8 +193,10 @@ def _release(held: Held) -> LeaseLost | None:
     ended_as = Outcome(held.lost.outcome) if held.lost else Outcome.RELEASED
     try:
         if mutex.release(held.grant, ended_as=ended_as):
+            _note_end(held, ended_as)
             return None
         fate = mutex.fate(held.grant)
+        _note_end(held, fate)
         return None if fate == Outcome.RELEASED else held.loss(fate)
     except DatabaseError:
         # The work is done and its answer stands; the lease goes by itself when its TTL is over.
@@ -208,17 +218,11 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
         self._turn = turn
 
     async def __aenter__(self) -> Held:
-        task = asyncio.current_task()
-        assert task is not None, "ahold() needs a running task"  # noqa: S101 - always true inside a coroutine
-        self._task: asyncio.Task[Any] = task
-        self._cancelling = task.cancelling()
+        self._task = _this_task()
+        self._cancelling = self._task.cancelling()
         began = monotonic()
-        _active.add(self)
-        try:
-            self._held = await self._take()
-        except BaseException:
-            _active.discard(self)
-            raise
+        self._held = await take(self._service_id, self._owner, self._turn)
+        _active[self] = self._task
         self._beating = asyncio.ensure_future(self._keep())
         started = {
             "sessionId": public_id(self._held.grant.session_id),
@@ -232,52 +236,13 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
             raise
         return self._held
 
-    async def _take(self) -> Held:
-        taken_at = monotonic()
-        acquire = mutex.acquire if self._turn.wait is None else mutex.try_acquire
-        grant = await _granted(_in_thread(acquire, self._service_id, self._owner))
-        return Held(grant, taken_at) if grant is not None else await self._queue(self._turn.wait or 0.0)
-
-    async def _queue(self, wait: float) -> Held:
-        """Wait for the turn: in the queue, without a thread or a connection."""
-        give_thread_back()
-        deadline = monotonic() + wait
-        loop, woken = asyncio.get_running_loop(), asyncio.Event()
-        waiting = Waiting(self._service_id, self._owner, lambda: _call(loop, woken.set))
-        entering = _in_thread(waiting.enter)
-        try:
-            await asyncio.shield(entering)
-            place: int | None = None
-            while True:
-                claimed_at = monotonic()
-                timed_out = claimed_at >= deadline
-                grant = await _granted(_in_thread(waiting.claim, anyway=timed_out))
-                if grant is not None:
-                    return Held(grant, claimed_at)
-                if timed_out:
-                    break
-                if waiting.place != place:
-                    place = waiting.place
-                    seconds = waiting.estimate
-                    self._turn.tell(
-                        "queued",
-                        {"position": place, "estimatedWaitSeconds": seconds, "yours": waiting.yours},
-                    )
-                await _woken(woken, deadline - claimed_at)
-        except BaseException:
-            # A caller who has gone does not wait for this; whatever is on its way has to arrive first.
-            entering.add_done_callback(lambda _: _threads.submit(returning, _abandon, waiting))
-            raise
-        await asyncio.shield(_in_thread(waiting.leave))
-        raise await _in_thread(lambda: refusals.wait_timeout(state_of(self._service_id), wait))
-
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._beating.cancel()
         releasing = _in_thread(_release, self._held)
         cancelled = await _finish(releasing, seconds=max(self._held.until_expiry(), RELEASE_PATIENCE))
-        _active.discard(self)
+        del _active[self]
         lost = self._held.lost
         if lost is not None and self._task.uncancel() <= self._cancelling:
             # The cancellation was ours, not somebody else's: what it means is that the lease is lost.
@@ -307,16 +272,115 @@ class ahold:  # noqa: N801 - reads as the verb it is, beside hold()
                 raise self._held.overdue() from None
 
 
+@contextmanager
+def _refusal_noted(service_id: str, owner: str) -> Iterator[None]:
+    try:
+        yield
+    except ServiceBusy as refusal:
+        REFUSALS.labels(service_id, refusal.reason).inc()
+        about = {"service": service_id, "owner": owners.shown(owner), "reason": refusal.reason}
+        logger.info("refused", extra={"about": about})
+        raise
+
+
+def _note_grant(held: Held, waited: float) -> None:
+    """`waited` in seconds."""
+    WAIT_SECONDS.labels(held.grant.service_id).observe(waited)
+    logger.info("acquired", extra={"about": {**_about(held), "ms": round(waited * 1000)}})
+
+
+def _note_end(held: Held, ended_as: Outcome) -> None:
+    about = {**_about(held), "ms": round((monotonic() - held.taken_at) * 1000)}
+    logger.info(ended_as.value, extra={"about": about})
+
+
+def _about(held: Held) -> dict[str, Any]:
+    grant = held.grant
+    return {
+        "service": grant.service_id,
+        "session": public_id(grant.session_id),
+        "fencing_token": grant.fencing_token,
+        "owner": owners.shown(grant.owner),
+    }
+
+
 RELEASE_PATIENCE = 1.0  # seconds for which an answer waits at least for its release
 
-_active: set[ahold] = set()
+_active: dict[object, asyncio.Task[Any]] = {}  # who holds or waits, and the task in which
+_errands: set[Future[None]] = set()  # what is still to be done for callers who have gone
 
 # Lease statements take a millisecond; more threads than this would only queue at the database.
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="lease")
 
 
+async def take(service_id: str, owner: str, turn: Turn = AT_ONCE) -> Held:
+    """Wait as long as `turn` allows and acquire the lease; to renew and to release it is the caller's affair.
+
+    A caller who is cancelled meanwhile gets nothing and leaves nothing behind. Raises ServiceBusy,
+    UnknownService and LeaseInTransaction.
+    """
+    caller = object()
+    _active[caller] = _this_task()
+    try:
+        taken_at = monotonic()
+        acquire = mutex.acquire if turn.wait is None else mutex.try_acquire
+        with _refusal_noted(service_id, owner):
+            grant = await _granted(_in_thread(acquire, service_id, owner))
+            held = Held(grant, taken_at) if grant is not None else await _queue(service_id, owner, turn)
+        _note_grant(held, monotonic() - taken_at)
+        return held
+    finally:
+        del _active[caller]
+
+
+async def _queue(service_id: str, owner: str, turn: Turn) -> Held:
+    """Wait for the turn: in the queue, without a thread or a connection."""
+    give_thread_back()
+    wait = turn.wait or 0.0
+    deadline = monotonic() + wait
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+    waiting = Waiting(service_id, owner, lambda: _call(loop, woken.set))
+    entering = _in_thread(waiting.enter)
+    try:
+        await asyncio.shield(entering)
+        place: int | None = None
+        while True:
+            claimed_at = monotonic()
+            timed_out = claimed_at >= deadline
+            grant = await _granted(_in_thread(waiting.claim, anyway=timed_out))
+            if grant is not None:
+                return Held(grant, claimed_at)
+            if timed_out:
+                break
+            if waiting.place != place:
+                place = waiting.place
+                seconds = waiting.estimate
+                turn.tell(
+                    "queued",
+                    {"position": place, "estimatedWaitSeconds": seconds, "yours": waiting.yours},
+                )
+            await _woken(woken, deadline - claimed_at)
+    except BaseException:
+        # A caller who has gone does not wait for this; whatever is on its way has to arrive first.
+        _in_background(partial(_abandon, waiting), after=entering)
+        raise
+    await asyncio.shield(_in_thread(waiting.leave))
+    raise await _in_thread(lambda: refusals.wait_timeout(state_of(service_id), wait))
+
+
+def give_back(grant: mutex.Grant) -> None:
+    """Release a lease that its caller did not get to hear of, in the background and whatever happens."""
+    _in_background(partial(_give_back, grant))
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None, "holding a lease needs a running task"  # noqa: S101 - true inside a coroutine
+    return task
+
+
 def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
-    call = partial(returning, function, *args, **kwargs)
+    call = carrying(partial(returning, function, *args, **kwargs))
     return asyncio.get_running_loop().run_in_executor(_threads, call)
 
 
@@ -340,15 +404,15 @@ async def _granted(granting: "asyncio.Future[G]") -> G:
         return await asyncio.shield(granting)
     except asyncio.CancelledError:
         # The statement may yet succeed after its caller has gone: give that lease back at once.
-        granting.add_done_callback(_release_unclaimed)
+        _in_background(partial(_return, granting), after=granting)
         raise
 
 
-def _release_unclaimed(granting: "asyncio.Future[G]") -> None:
+def _return(granting: "asyncio.Future[G]") -> None:
     if not granting.cancelled() and granting.exception() is None:
         grant: mutex.Grant | None = granting.result()
         if grant is not None:
-            _threads.submit(returning, _give_back, grant)
+            _give_back(grant)
 
 
 def _give_back(grant: mutex.Grant) -> None:
@@ -363,6 +427,24 @@ def _abandon(waiting: Waiting) -> None:
         waiting.step_aside()
     except (DatabaseError, LeaseError):
         logger.exception("Could not leave the queue of %s; the ticket will expire.", waiting.service_id)
+
+
+def _in_background(errand: Callable[[], None], *, after: "asyncio.Future[Any] | None" = None) -> None:
+    """Run the errand in a thread, once `after` is done. Its caller has gone; `shut_down` waits for it."""
+    done: Future[None] = Future()
+    _errands.add(done)
+
+    def run() -> None:
+        try:
+            returning(errand)
+        finally:
+            _errands.discard(done)
+            done.set_result(None)
+
+    if after is None:
+        _threads.submit(carrying(run))
+    else:
+        after.add_done_callback(lambda _: _threads.submit(carrying(run)))
 
 
 async def _woken(event: asyncio.Event, seconds: float) -> None:
@@ -382,11 +464,14 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None
 async def shut_down(seconds: float) -> None:
     """Cancel every hold and wait of this event loop and wait, at most so long, until all have released.
 
-    For the end of a server, whose process would otherwise be gone before its leases are.
+    For the end of a process that would otherwise be gone before its leases and its places are.
     """
     loop = asyncio.get_running_loop()
-    tasks = {active._task for active in _active if active._task.get_loop() is loop}
+    deadline = loop.time() + seconds
+    tasks = {task for task in _active.values() if task.get_loop() is loop}
     for task in tasks:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=seconds)
+    if errands := [asyncio.wrap_future(errand) for errand in list(_errands)]:
+        await asyncio.wait(errands, timeout=max(deadline - loop.time(), 0.0))

@@ -8,11 +8,12 @@ again when its answer was lost, and comes to the same.
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from leases import refusals, wakeups
 from leases.exceptions import LeaseInTransaction
@@ -28,18 +29,28 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Grant:
-    """The right to use a service until it is given back or expires; `ttl` and `idle_timeout` in seconds.
-
-    `session_id` is the holder's secret: whoever knows it can renew and release.
-    """
+class Session:
+    """What a holder has to show. `session_id` is the secret: whoever knows it can renew and release."""
 
     service_id: str
     session_id: str
     owner: str
     fencing_token: int
+
+
+@dataclass(frozen=True)
+class Grant(Session):
+    """The right to use a service until it is given back or expires; `ttl` and `idle_timeout` in seconds."""
+
     ttl: float
     idle_timeout: float
+
+
+class Expiry(NamedTuple):
+    """When a lease ends unless it is renewed: `left` seconds, or `at` by the database's clock (ms)."""
+
+    left: float
+    at: int
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ def try_acquire(service_id: str, owner: str) -> Grant | None:
     if connection.vendor == "postgresql":
         row = _verdict(f"WITH swept AS ({statements.sweep}) {statements.acquire}", values)
     else:
-        _verdict(statements.sweep, {"service_id": service_id})
+        _change(statements.sweep, {"service_id": service_id})
         row = _verdict(statements.acquire, values)
     return None if row is None else Grant(service_id, session_id, owner, *row)
 
@@ -90,24 +101,44 @@ def acquire(service_id: str, owner: str) -> Grant:
     return grant
 
 
-def renew(grant: Grant, *, idle_for: float = 0.0) -> float | None:
+def renew(session: Session, *, idle_for: float = 0.0) -> float | None:
     """Heartbeat: keep the lease for another TTL, its last activity `idle_for` seconds ago.
 
-    Returns the seconds until it now expires, or None if the grant no longer holds the lease. However
+    Returns the seconds until it now expires, or None if the session no longer holds the lease. However
     often it is called, a lease without activity ends at its idle timeout. Raises LeaseInTransaction.
     """
-    row = _verdict(_statements().renew, _holder(grant) | {"idle_for": max(idle_for, 0.0)})
-    return None if row is None else row[0]
+    expiry = renewal(session, idle_for=idle_for)
+    return None if expiry is None else expiry.left
 
 
-def release(grant: Grant, *, ended_as: Outcome = Outcome.RELEASED) -> bool:
+def renewal(session: Session, *, idle_for: float = 0.0) -> Expiry | None:
+    """The same for those who want to know the moment, too."""
+    row = _verdict(_statements().renew, _holder(session) | {"idle_for": max(idle_for, 0.0)})
+    return None if row is None else Expiry(*row)
+
+
+def renew_all(idle_for: Mapping[Grant, float]) -> dict[Grant, float]:
+    """Heartbeat of many leases in one statement, each `idle_for` so many seconds: those that it kept, and
+    the seconds until each now expires.
+
+    One that is missing is not held any more, or is just being written under: `renew` tells which.
+    Raises LeaseInTransaction.
+    """
+    sessions = {grant.session_id: grant for grant in idle_for}
+    beats = [_holder(grant) | {"idle_for": max(seconds, 0.0)} for grant, seconds in idle_for.items()]
+    values = {"heartbeats": json.dumps(beats)}
+    rows = _again(lambda: _rows(_statements().renew_all, values))
+    return {sessions[session_id]: expires_in for session_id, expires_in in rows}
+
+
+def release(session: Session, *, ended_as: Outcome = Outcome.RELEASED) -> bool:
     """Give the lease back: to the first in the queue, if there is one. False, and nothing changed for
-    anyone else, if the grant no longer held it.
+    anyone else, if the session no longer held it.
 
     A holder that gave up by its own clock, a moment before the database's, says so with `ended_as`.
     Safe to call again and at any time. Raises LeaseInTransaction.
     """
-    ended = _hand_over(_statements().release, _holder(grant) | {"ended_as": ended_as.value})
+    ended = _hand_over(_statements().release, _holder(session) | {"ended_as": ended_as.value})
     return ended == ended_as
 
 
@@ -120,13 +151,13 @@ def force_release(service_id: str, session_id: str, *, by: str, reason: str) -> 
     return _hand_over(_statements().force_release, values) is not None
 
 
-def confirm(grant: Grant) -> bool:
-    """Whether the grant still holds its lease; inside a transaction, it will until the transaction ends.
+def confirm(session: Session) -> bool:
+    """Whether the session still holds its lease; inside a transaction, it will until the transaction ends.
 
     This is the fence: call it first in the transaction that writes what was made under the lease.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_statements().confirm, _holder(grant))
+        cursor.execute(_statements().confirm, _holder(session))
         return cursor.fetchone() is not None
 
 
@@ -142,10 +173,15 @@ def prolong(grant: Grant) -> float:
 
 def fate(grant: Grant) -> Outcome:
     """How a session that is no longer current ended."""
+    return ended(grant) or Outcome.LOST
+
+
+def ended(session: Session) -> Outcome | None:
+    """How the session ended; None if it holds its lease, or if there is no such session in the history."""
     with connection.cursor() as cursor:
-        cursor.execute(_statements().fate, {"session_id": grant.session_id})
+        cursor.execute(_statements().fate, _holder(session))
         row = cursor.fetchone()
-    return Outcome(row[0]) if row else Outcome.LOST
+    return Outcome(row[0]) if row else None
 
 
 def enqueue(service_id: str, owner: str, waiter: str) -> Ticket:
@@ -183,7 +219,7 @@ def advance(service_id: str) -> bool:
     Nothing signals an expiry, and a ticket may come at the moment of a release: those who wait call this.
     """
     values = {"service_id": service_id}
-    _verdict(_statements().pass_over, values)
+    _change(_statements().pass_over, values)
     return _hand_over(_statements().advance, values) is not None
 
 
@@ -228,14 +264,32 @@ def offers() -> list[int]:
 
 def leave(ticket: Ticket) -> None:
     """Give the place up. What was granted to it already passes to the next."""
-    _verdict(_statements().unqueue, {"waiter": ticket.waiter})
+    _change(_statements().unqueue, {"waiter": ticket.waiter})
     _pass_on(ticket)
 
 
 def step_aside(ticket: Ticket) -> None:
     """Nobody waits on the ticket any more; its caller may come back to the place until it expires."""
-    _verdict(_statements().step_aside, {"waiter": ticket.waiter})
+    _change(_statements().step_aside, {"waiter": ticket.waiter})
     _pass_on(ticket)
+
+
+def remove(ticket_id: int) -> tuple[str, str] | None:
+    """Take a live ticket out of its queue; its service and owner, None if nobody waits on it any more.
+
+    Its request is told so, and may queue again at the end. Raises LeaseInTransaction.
+    """
+    row = _verdict(_statements().remove, {"ticket_id": ticket_id})
+    if row is None:
+        return None
+    service_id, owner = row
+    _hand_over(_statements().pass_on, {"service_id": service_id, "ticket_id": ticket_id})
+    return service_id, owner
+
+
+def removed(ticket: Ticket) -> bool:
+    """Whether an operator took the ticket out of the queue."""
+    return TicketRow.objects.filter(pk=ticket.id, removed_at__isnull=False).exists()
 
 
 def superseded(ticket: Ticket) -> bool:
@@ -273,46 +327,64 @@ def _verdict(statement: str, values: Mapping[str, Any]) -> tuple[Any, ...] | Non
     return rows[0] if rows else None
 
 
+def _change(statement: str, values: Mapping[str, Any]) -> None:
+    """Run one statement that commits by itself and has nothing to say."""
+
+    def change() -> None:
+        _refuse_transaction()
+        with _database().cursor() as cursor:
+            cursor.execute(statement, values)
+
+    _again(change)
+
+
 def _rows(statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     _refuse_transaction()
-    with connection.cursor() as cursor:
+    with _database().cursor() as cursor:
         cursor.execute(statement, values)
-        return cursor.fetchall() if cursor.description else []
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
 
 
 def _again(call: Callable[[], T]) -> T:
     """Call, and call once more over a new connection if the first broke: every verb allows for it."""
-    connection.ensure_connection()
-    used = connection.connection
+    database = _database()
+    database.ensure_connection()
+    used = database.connection
     try:
         return call()
     except DatabaseError:
-        if connection.connection is used:  # else the end of a transaction has replaced the broken one
-            if connection.is_usable():
+        if database.connection is used:  # else the end of a transaction has replaced the broken one
+            if database.is_usable():
                 raise
-            connection.close()
-        if (pool := getattr(connection, "pool", None)) is not None:
+            database.close()
+        if (pool := getattr(database, "pool", None)) is not None:
             pool.check()  # its other connections are broken too, when the server was restarted
     return call()
 
 
 def _refuse_transaction() -> None:
-    if connection.in_atomic_block or not connection.get_autocommit():
+    database = _database()
+    if database.in_atomic_block or not database.get_autocommit():
         raise LeaseInTransaction
 
 
 def _statements() -> Statements:
-    return STATEMENTS[connection.vendor]
+    return STATEMENTS[_database().vendor]
+
+
+def _database() -> BaseDatabaseWrapper:
+    return connections[DEFAULT_DB_ALIAS]
 
 
 def _times() -> dict[str, float]:
     return {"ttl": settings.LEASE_TTL, "idle_timeout": settings.LEASE_IDLE_TIMEOUT}
 
 
-def _holder(grant: Grant) -> dict[str, Any]:
+def _holder(session: Session) -> dict[str, Any]:
     return {
-        "service_id": grant.service_id,
-        "session_id": grant.session_id,
-        "owner": grant.owner,
-        "fencing_token": grant.fencing_token,
+        "service_id": session.service_id,
+        "session_id": session.session_id,
+        "owner": session.owner,
+        "fencing_token": session.fencing_token,
     }

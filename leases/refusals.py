@@ -45,6 +45,16 @@ def superseded(state: State) -> ServiceBusy:
     )
 
 
+def removed(state: State) -> ServiceBusy:
+    """An operator took the caller out of the queue."""
+    return _refusal(
+        state,
+        "busy",
+        f"An operator has taken you out of the queue for the {state.name.lower()}. Please try again later, "
+        "or ask them why.",
+    )
+
+
 def stopping(state: State) -> ServiceBusy:
     """The server process is about to end; the place is kept."""
     refusal = _refusal(

@@ -14,6 +14,7 @@ class Dialect:
     """How one database spells the moment of the statement, arithmetic with seconds, and locks."""
 
     now: str
+    midnight: str
     shifted: str  # {time} moved by {seconds}
     elapsed: str  # seconds from {start} to {end}
     milliseconds: str  # {time} since the epoch
@@ -23,8 +24,10 @@ class Dialect:
     locked: str
     skip_locked: str
     listed: str  # the numbers or strings of a JSON array
+    heartbeats: str  # the rows of a JSON array: grants, and for how long each was idle
     head: str  # joins the first row that {condition} picks of a service's tickets, locked, as `head`
-    notice: str  # the last column of a hand-over: tells the waiting process
+    notice: str  # a column of a hand-over: tells the waiting process
+    unhurried: str  # a column: this statement's commit does not wait for the disk
 
     def shift(self, time: str, seconds: str) -> str:
         return self.shifted.format(time=time, seconds=seconds)
@@ -36,6 +39,7 @@ class Dialect:
 
 SQLITE = Dialect(
     now="strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
+    midnight="date('now')",
     shifted="strftime('%%Y-%%m-%%d %%H:%%M:%%f', {time}, printf('%%+.3f seconds', {seconds}))",
     elapsed="(julianday({end}) - julianday({start})) * 86400.0",
     milliseconds="CAST(round((julianday({time}) - 2440587.5) * 86400000.0) AS integer)",
@@ -45,12 +49,19 @@ SQLITE = Dialect(
     locked="",  # a transaction here is IMMEDIATE: nobody else writes until it ends
     skip_locked="",
     listed="(SELECT value FROM json_each(%(listed)s))",
+    heartbeats="""(SELECT json_extract(value, '$.service_id') AS service_id,
+                json_extract(value, '$.session_id') AS session_id, json_extract(value, '$.owner') AS owner,
+                json_extract(value, '$.fencing_token') AS fencing_token,
+                json_extract(value, '$.idle_for') AS idle_for
+            FROM json_each(%(heartbeats)s)) AS beat""",
     head="""LEFT JOIN leases_ticket AS head ON head.id = (
                 SELECT min(ticket.id) FROM leases_ticket AS ticket WHERE {condition})""",
     notice="",
+    unhurried="",
 )
 POSTGRESQL = Dialect(
     now="statement_timestamp()",
+    midnight="date_trunc('day', statement_timestamp())",
     shifted="({time} + make_interval(secs => {seconds}))",
     elapsed="CAST(EXTRACT(EPOCH FROM {end} - {start}) AS double precision)",
     milliseconds="CAST(round(EXTRACT(EPOCH FROM {time}) * 1000) AS bigint)",
@@ -60,11 +71,14 @@ POSTGRESQL = Dialect(
     locked="FOR NO KEY UPDATE",
     skip_locked="FOR UPDATE SKIP LOCKED",
     listed="(SELECT value FROM json_array_elements_text(CAST(%(listed)s AS json)))",
+    heartbeats="""json_to_recordset(CAST(%(heartbeats)s AS json)) AS beat(service_id text,
+                session_id text, owner text, fencing_token bigint, idle_for double precision)""",
     head="""LEFT JOIN LATERAL (
                 SELECT ticket.* FROM leases_ticket AS ticket WHERE {condition}
                 ORDER BY ticket.id LIMIT 1 FOR UPDATE) AS head ON TRUE""",
     notice=""", CASE WHEN head.process <> %(process)s
                 THEN CAST(pg_notify('leases_' || head.process, CAST(head.id AS text)) AS text) END""",
+    unhurried=", set_config('synchronous_commit', 'off', TRUE)",
 )
 
 RECENT_HOLDS = 20
@@ -90,7 +104,7 @@ class Statements:
         self._live = live
         begun = f"""started_at = {now}, last_activity_at = {now},
                 expires_at = {shift(now, f"{dialect.least}({{ttl}}, {{idle_timeout}})")}"""
-        activity = f"{dialect.greatest}(last_activity_at, {shift(now, '-%(idle_for)s')})"
+        activity = f"{dialect.greatest}(last_activity_at, {shift(now, '-{idle_for}')})"
         free = f"(lease.session_id IS NULL OR lease.expires_at <= {now})"
 
         self.sweep = f"""
@@ -106,7 +120,7 @@ class Statements:
         self.acquire = f"""
             UPDATE leases_lease AS lease SET
                 session_id = %(session_id)s, owner = %(owner)s, offered_to = NULL, waiter = NULL,
-                fencing_token = lease.fencing_token
+                enqueued_at = NULL, fencing_token = lease.fencing_token
                     + CASE WHEN lease.session_id = %(session_id)s THEN 0 ELSE 1 END,
                 ttl = its_ttl, idle_timeout = its_idle_timeout,
                 {begun.format(ttl="its_ttl", idle_timeout="its_idle_timeout")},
@@ -123,11 +137,25 @@ class Statements:
             RETURNING fencing_token, ttl, idle_timeout"""
         # A heartbeat that waited for its row must not take back what was granted meanwhile: hence greatest.
         renewed = f"{dialect.least}({shift(now, 'ttl')}, {shift(activity, 'idle_timeout')})"
+        renewing = f"""
+            last_activity_at = {activity}, expires_at = {dialect.greatest}(expires_at, {renewed})"""
         self.renew = f"""
-            UPDATE leases_lease SET
-                last_activity_at = {activity}, expires_at = {dialect.greatest}(expires_at, {renewed})
+            UPDATE leases_lease SET {renewing.format(idle_for="%(idle_for)s")}
             WHERE {self.HOLDER} AND expires_at > {now}
-            RETURNING {until("expires_at")}"""
+            RETURNING {until("expires_at")}, {milliseconds(time="expires_at")}"""
+        # A lease that is being written under is left alone: the others' heartbeats do not wait for it.
+        self.renew_all = f"""
+            UPDATE leases_lease AS lease SET {renewing.format(idle_for="held.idle_for")}
+            FROM (
+                SELECT its.service_id AS id, beat.idle_for
+                FROM leases_lease AS its JOIN {dialect.heartbeats}
+                    ON beat.service_id = its.service_id AND beat.session_id = its.session_id
+                    AND beat.owner = its.owner AND beat.fencing_token = its.fencing_token
+                WHERE its.expires_at > {now}
+                {dialect.skip_locked}
+            ) AS held
+            WHERE lease.service_id = held.id
+            RETURNING session_id, {until("expires_at")}"""
         # Only in the transaction that has confirmed the lease and still has its row locked.
         self.prolong = f"""
             UPDATE leases_lease SET
@@ -137,15 +165,18 @@ class Statements:
             SELECT expires_at FROM leases_lease
             WHERE {self.HOLDER} AND expires_at > {now} {dialect.locked}"""
         self.fate = f"""
-            SELECT outcome FROM leases_hold WHERE session_id = %(session_id)s
+            SELECT outcome FROM leases_hold WHERE {self.HOLDER}
             UNION ALL
             SELECT {lapsed} FROM leases_lease AS lease
-            WHERE session_id = %(session_id)s AND expires_at <= {now}"""
+            WHERE {self.HOLDER} AND expires_at <= {now}"""
 
-        self.release = self._hand_over(
+        # A release that a crash of the database undoes only prolongs the lease to its expiry: whoever was
+        # handed it takes it up first, with a commit that waits for the disk, and for the release with it.
+        release = self._hand_over(
             self.HOLDER,
             ended_as=f"CASE WHEN lease.expires_at > {now} THEN %(ended_as)s ELSE {lapsed} END",
         )
+        self.release = release + dialect.unhurried
         self.force_release = self._hand_over(
             f"service_id = %(service_id)s AND session_id = %(session_id)s AND expires_at > {now}",
             ended_as=f"'{Outcome.FORCED}'",
@@ -165,13 +196,16 @@ class Statements:
         )
 
         self.lock_queue = f"SELECT 1 FROM leases_service WHERE id = %(service_id)s {dialect.locked}"
-        # What nobody has come back to; a place is not kept for a caller who comes back too late.
+        # What nobody has come back to; a place is not kept for a caller who comes back too late, or who
+        # was taken out of it.
         forgotten = shift(now, "-%(ttl)s")
         self.forget = f"""
             DELETE FROM leases_ticket WHERE id IN (
                 SELECT id FROM leases_ticket
-                WHERE service_id = %(service_id)s AND expires_at <= {now}
-                    AND (owner = %(owner)s OR process = '' OR expires_at <= {forgotten})
+                WHERE service_id = %(service_id)s AND (
+                    owner = %(owner)s AND removed_at IS NOT NULL
+                    OR expires_at <= {now}
+                        AND (owner = %(owner)s OR process = '' OR expires_at <= {forgotten}))
                 {dialect.skip_locked})"""
         self.enqueue = f"""
             INSERT INTO leases_ticket (service_id, owner, process, waiter, enqueued_at, expires_at)
@@ -191,17 +225,23 @@ class Statements:
                 offered_to = NULL, waiter = %(waiter)s, {begun.format(ttl="ttl", idle_timeout="idle_timeout")}
             WHERE service_id = %(service_id)s AND expires_at > {now} AND (
                 waiter = %(waiter)s
-                OR offered_to = (SELECT id FROM leases_ticket WHERE waiter = %(waiter)s))
+                OR offered_to = (
+                    SELECT id FROM leases_ticket WHERE waiter = %(waiter)s AND removed_at IS NULL))
             RETURNING service_id, session_id, owner, fencing_token, ttl, idle_timeout"""
         self.keep = f"""
             UPDATE leases_ticket AS ticket
             SET expires_at = {shift(now, "coalesce(service.ttl, %(ttl)s)")}
             FROM leases_service AS service
-            WHERE service.id = ticket.service_id AND ticket.waiter IN {dialect.listed}
+            WHERE service.id = ticket.service_id AND ticket.removed_at IS NULL
+                AND ticket.waiter IN {dialect.listed}
             RETURNING waiter"""
         self.use_up = "DELETE FROM leases_ticket WHERE waiter = %(waiter)s AND EXISTS (SELECT 1 FROM taken)"
         self.unqueue = "DELETE FROM leases_ticket WHERE waiter = %(waiter)s"
         self.step_aside = "UPDATE leases_ticket SET process = '' WHERE waiter = %(waiter)s"
+        self.remove = f"""
+            UPDATE leases_ticket AS ticket SET process = '', removed_at = {now}
+            WHERE id = %(ticket_id)s AND {live}
+            RETURNING service_id, owner"""
         self.offers = "SELECT offered_to FROM leases_lease WHERE offered_to IS NOT NULL"
         self.places = f"""
             SELECT waiter, place, offered FROM (
@@ -233,6 +273,22 @@ class Statements:
                 AND lease.session_id IS NOT NULL AND lease.expires_at > {now}
             ORDER BY service.id"""
 
+        wait = f"coalesce({dialect.elapsed.format(start='enqueued_at', end='started_at')}, 0)"
+        self.today = f"""
+            SELECT service_id, max(holds), max(CASE WHEN by_span = (holds + 1) / 2 THEN span END), max(span),
+                max(CASE WHEN by_wait = (holds + 1) / 2 THEN wait END), max(wait)
+            FROM (
+                SELECT service_id, span, wait,
+                    count(*) OVER (PARTITION BY service_id) AS holds,
+                    row_number() OVER (PARTITION BY service_id ORDER BY span) AS by_span,
+                    row_number() OVER (PARTITION BY service_id ORDER BY wait) AS by_wait
+                FROM (
+                    SELECT service_id, {span} AS span, {wait} AS wait FROM leases_hold
+                    WHERE ended_at >= {dialect.midnight} AND outcome <> '{Outcome.UNCLAIMED}'
+                ) AS held
+            ) AS ordered
+            GROUP BY service_id"""
+
     def _hand_over(
         self, ending: str, *, ended_as: str, ended_by: str = "''", ended_reason: str = "''"
     ) -> str:
@@ -256,7 +312,7 @@ class Statements:
             UPDATE leases_lease AS lease SET
                 session_id = CASE WHEN head.id IS NULL THEN NULL ELSE %(next_session)s END,
                 owner = coalesce(head.owner, lease.owner),
-                offered_to = head.id, waiter = NULL,
+                offered_to = head.id, waiter = NULL, enqueued_at = head.enqueued_at,
                 fencing_token = lease.fencing_token + CASE WHEN head.id IS NULL THEN 0 ELSE 1 END,
                 ttl = coalesce(service.ttl, %(ttl)s),
                 idle_timeout = coalesce(service.idle_timeout, %(idle_timeout)s),

@@ -89,7 +89,7 @@ def public_status() -> dict[str, Any]:
     """The body of GET /api/services/status."""
     services = states()
     return {
-        "services": {service.status_key: _public_service(service) for service in services},
+        "services": {service.status_key: public_service(service) for service in services},
         "activeSessions": [_public_session(service) for service in services if service.session_id],
         "timestamp": services[0].now if services else None,
     }
@@ -104,7 +104,8 @@ def health(service_id: str) -> dict[str, Any]:
     return {"ready": known.ready, "model": known.model, "error": known.error}
 
 
-def _public_service(service: State) -> dict[str, Any]:
+def public_service(service: State) -> dict[str, Any]:
+    """What anybody may know about one service."""
     return {
         "id": service.id,
         "name": service.name,

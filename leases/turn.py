@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Tell = Callable[[str, dict[str, Any]], None]
+Tell = Callable[[str, dict[str, Any]], object]
 
 
 def _nobody(event: str, data: dict[str, Any]) -> None: ...

@@ -102,9 +102,13 @@ class Waiting:
         self._wake()
 
     def lost(self) -> None:
-        """The ticket is not there any more: taken over by its owner's next request, or expired unseen."""
+        """The ticket is not there any more: taken over by its owner's next request, removed by an operator,
+        or expired unseen."""
         with self._lock:
             if self._left or self._ticket is None:
+                return
+            if mutex.removed(self._ticket):
+                self.refuse(refusals.removed(state_of(self.service_id)))
                 return
             if mutex.superseded(self._ticket):
                 self.refuse(refusals.superseded(state_of(self.service_id)))

@@ -17,8 +17,12 @@ OF_LEASES = {
         "fields",
         "guarded_view",
         "holding",
+        "metrics",
         "owned_view",
         "owners",
+        "request_id",
+        "person_column",
+        "schema",
         "turn",
     )
 }

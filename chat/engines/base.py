@@ -20,6 +20,8 @@ class EngineError(Exception):
     neither holds the API key or anything of the conversation.
     """
 
+    quotes_nobody = True  # so that logs may hold its text
+
     def __init__(self, sentence: str, details: str = "") -> None:
         super().__init__(sentence)
         self.details = details

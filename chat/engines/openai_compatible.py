@@ -39,6 +39,7 @@ from chat.engines.openai_answer import (
     refusal_words,
     translated,
 )
+from leases.request_id import headers as request_headers
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until an engine that does not even accept a connection counts as absent."""
@@ -131,6 +132,8 @@ class OpenAICompatibleEngine(Engine):
             return DEFAULT_CONTEXT_WINDOW
 
     async def warm_up(self) -> None:
+        if self._error is not None:  # whether it is back is what is asked
+            self._described = None
         with suppress(EngineError):
             await self._describe()
 
@@ -262,7 +265,7 @@ class OpenAICompatibleEngine(Engine):
         return bool(self._connections)
 
     def _client(self) -> httpx.AsyncClient:
-        headers = {"Accept-Encoding": "identity"}
+        headers = {"Accept-Encoding": "identity", **request_headers()}
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
         waits = httpx.Timeout(None, connect=min(self._timeout, CONNECT_TIMEOUT))

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 class EmbeddingError(Exception):
     """The embedding model is absent, crashed, refused or answered nonsense. The text is for people."""
 
+    quotes_nobody = True  # so that logs may hold its text
+
 
 class EmbeddingTimeout(EmbeddingError):  # noqa: N818 (what it is says enough)
     """The embedding model answered too late."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from documents.embedders.base import Embedder, EmbeddingError, EmbeddingTimeout, Health
+from leases.request_id import headers as request_headers
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Five times what a batch takes with 8,192 dimensions."""
@@ -45,7 +46,9 @@ class OpenAICompatibleEmbedder(Embedder):
         self._timeout = timeout
 
     async def warm_up(self) -> None:
-        """Nothing is loaded in this process."""
+        """Nothing is loaded in this process; a server that failed is asked whether it is back."""
+        if self._fault is not None:
+            await self.embed(["hello"])
 
     def health(self) -> Health:
         if self.model == NAMELESS:
@@ -75,11 +78,16 @@ class OpenAICompatibleEmbedder(Embedder):
             ) from error
         return _vectors_in(answer, len(texts))
 
+    def _headers_now(self) -> httpx.Headers:
+        headers = self._headers.copy()
+        headers.update(request_headers())
+        return headers
+
     async def _post(self, question: dict[str, Any]) -> bytes:
         # One client per call: a client must not outlive its event loop.
         async with (
             httpx.AsyncClient(verify=_ssl_context(), trust_env=False, timeout=None) as client,  # noqa: S113 (see above)
-            client.stream("POST", self._url, json=question, headers=self._headers) as response,
+            client.stream("POST", self._url, json=question, headers=self._headers_now()) as response,
         ):
             if response.status_code != httpx.codes.OK:
                 raise EmbeddingError(_refusal(response.status_code))

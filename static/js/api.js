@@ -2,8 +2,9 @@
 
 /** An answer that is not the one hoped for; `message` is a sentence for people, `body` the whole answer. */
 export class Refused extends Error {
-  constructor(body, status) {
-    super(body.error ?? "Something went wrong. Please try again.");
+  constructor(body, status, id) {
+    const sentence = body.error ?? "Something went wrong. Please try again.";
+    super(status === 500 && id ? `${sentence} The operator can look it up by this number: ${id}` : sentence);
     this.body = body;
     this.status = status;
   }
@@ -15,6 +16,8 @@ export class Offline extends Error {
     super("The server cannot be reached. Please check your connection and try again.");
   }
 }
+
+const idOf = (response) => response.headers.get("X-Request-ID");
 
 const csrf = () => document.querySelector("meta[name=csrf]").content;
 
@@ -28,7 +31,7 @@ async function send(path, { method = "GET", json, form, headers = {}, signal } =
   } catch (error) {
     throw error.name === "AbortError" ? error : new Offline();
   }
-  if (!response.ok) throw new Refused(await response.json().catch(() => ({})), response.status);
+  if (!response.ok) throw new Refused(await response.json().catch(() => ({})), response.status, idOf(response));
   return response;
 }
 
@@ -48,7 +51,7 @@ export async function follow(path, json, { on = {}, signal } = {}) {
   try {
     for await (const [name, data] of eventsOf(response.body)) {
       if (name === "done") return data;
-      if (name === "error") throw new Refused(data, data.status);
+      if (name === "error") throw new Refused(data, data.status, idOf(response));
       on[name]?.(data);
     }
   } catch (error) {

@@ -17,7 +17,7 @@ export function upload(file, { onProgress, signal }) {
     request.addEventListener("load", () => {
       const body = request.response ?? {};
       if (request.status < 300) resolve(body);
-      else reject(new Refused(body, request.status));
+      else reject(new Refused(body, request.status, request.getResponseHeader("X-Request-ID")));
     });
     request.addEventListener("error", () => reject(new Offline()));
     request.addEventListener("abort", () => reject(new DOMException("Stopped.", "AbortError")));

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from leases.database import returning
-from tests.server import running_server
+from tests.server import PRODUCTION, running_server
 
 CHROMIUM = shutil.which("chromium")
 
@@ -24,7 +24,7 @@ def server(leases: None) -> Iterator[str]:
     """The base URL of a server with the real engines, on the test's database."""
     if CHROMIUM is None:
         pytest.skip("no chromium is installed")
-    with running_server() as base:
+    with running_server(**PRODUCTION) as base:
         yield base
 
 

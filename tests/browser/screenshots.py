@@ -1,8 +1,9 @@
 """Make docs/screenshots/ anew: every page, light and dark, wide and narrow, with the real engines.
 
-    python tests/browser/screenshots.py http://127.0.0.1:8000
+    python tests/browser/screenshots.py http://127.0.0.1:8000 [NAME PASSWORD]
 
-against a server that somebody started (an empty database shows best). Look at them before you keep them.
+against a server that somebody started (an empty database shows best), the admin too if an operator's name and
+password are given. Look at them before you keep them.
 """
 
 import shutil
@@ -33,7 +34,7 @@ Two days a week may be worked from home. Please tell your team by Friday which d
 Scheme = Literal["light", "dark"]
 
 
-def main(base: str) -> None:
+def main(base: str, *operator: str) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -42,6 +43,8 @@ def main(base: str) -> None:
             for size in SIZES:
                 shoot(browser, base, scheme, size, state)
         queue(browser, base)
+        if operator:
+            admin(browser, base, *operator)
         browser.close()
 
 
@@ -109,10 +112,27 @@ def queue(browser: Browser, base: str) -> None:
     talking.click("#stop")
 
 
+def admin(browser: Browser, base: str, name: str, password: str) -> None:
+    """The overview while the model is in use and somebody waits, and the page before a session is ended."""
+    talking, waiting = browser.new_page(base_url=base), browser.new_page(base_url=base)
+    for page, message in ((talking, "Tell me a very long story about a lighthouse."), (waiting, "Hello.")):
+        page.goto("/")
+        ask(page, message)
+        page.wait_for_timeout(700)
+    operator = browser.new_page(base_url=base, viewport={"width": 1380, "height": 420})
+    operator.goto("/admin/leases/service/")
+    operator.get_by_label("Username").fill(name)
+    operator.get_by_label("Password").fill(password)
+    operator.get_by_role("button", name="Sign in").click()
+    operator.wait_for_selector("#result_list")
+    operator.screenshot(path=FOLDER / "admin-light.png")
+    talking.click("#stop")
+
+
 def ask(page: Page, message: str) -> None:
     page.get_by_label("Your message").fill(message)
     page.get_by_label("Your message").press("Enter")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1].rstrip("/"))
+    main(sys.argv[1].rstrip("/"), *sys.argv[2:])

@@ -14,7 +14,7 @@ from leases.models import Hold, Lease, Ticket
 from tests.browser.conftest import CHROMIUM
 from tests.chat.scripted_engine_server import Call, ScriptedEngineServer
 from tests.documents.files import pdf
-from tests.server import running_server
+from tests.server import PRODUCTION, running_server
 
 Open = Callable[..., Page]
 LLM = "lightweight-llm"
@@ -151,7 +151,7 @@ def server(leases: None, slow: Slow, request: pytest.FixtureRequest) -> Iterator
     if CHROMIUM is None:
         pytest.skip("no chromium is installed")
     if request.cls is TestRealModel:
-        with running_server() as base:
+        with running_server(**PRODUCTION) as base:
             yield base
         return
     loop = asyncio.new_event_loop()
@@ -167,6 +167,7 @@ def server(leases: None, slow: Slow, request: pytest.FixtureRequest) -> Iterator
             LEASE_TTL="3",
             LEASE_HEARTBEAT="0.3",
             SIGN_UP="True",
+            **PRODUCTION,
         ) as base:
             yield base
     finally:

@@ -257,7 +257,7 @@ class TestStream:
             await asyncio.sleep(0.2)
             return {"success": True}
 
-        stream = event_stream.EventStream(slow, lambda error: {})
+        stream = event_stream.EventStream(slow, lambda error: {}, lambda: None)
         await stream.begin()
         said = [event async for event in stream]
         assert said.count(b": still here\n\n") >= 2

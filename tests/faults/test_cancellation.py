@@ -16,7 +16,7 @@ from pytest_django import Settings
 
 from leases import holding, mutex, waiting, wakeups
 from leases.exceptions import LeaseLost, ServiceBusy
-from leases.holding import ahold
+from leases.holding import ahold, give_back, take
 from leases.models import Lease, Ticket
 from leases.turn import Turn
 from tests.database import query
@@ -50,7 +50,7 @@ def unforgiving(leases: None, settings: Settings) -> Iterator[None]:
 class Stepped:
     """The same work; `suspended` is called with the number of each await at which it is suspended."""
 
-    def __init__(self, work: Coroutine[Any, Any, None], suspended: Callable[[int], None]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, None], suspended: Callable[[int], object]) -> None:
         self._work = work
         self._suspended = suspended
 
@@ -230,6 +230,11 @@ async def losing_it(trial: Trial) -> None:
             await asyncio.Event().wait()
 
 
+async def taking_it(trial: Trial) -> None:
+    """Enter the queue behind a rival, and take the lease without holding it here."""
+    give_back((await take(LLM, trial.owner, Turn(wait=60, tell=trial.release_rival))).grant)
+
+
 async def carelessly(trial: Trial) -> None:
     """The control: what `ahold` must not be."""
     grant = await holding._in_thread(mutex.acquire, LLM, trial.owner)
@@ -360,6 +365,10 @@ async def test_nor_does_one_who_waits(figure: Figure, full: bool) -> None:
 
 async def test_nor_one_whose_time_runs_out(figure: Figure, full: bool) -> None:
     await everywhere(in_vain, figure, full, rival=True)
+
+
+async def test_nor_one_who_takes_it_away(figure: Figure, full: bool) -> None:
+    await everywhere(taking_it, figure, full, rival=True)
 
 
 async def test_nor_one_whose_heartbeat_is_on_its_way(figure: Figure, full: bool) -> None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, OperationalError, connection
 
 from leases.exceptions import LeaseError
 from leases.statements import STATEMENTS
@@ -32,6 +32,7 @@ class Mutant:
         return f"{self.statement} without {self.condition}"
 
 
+NOTICED = (AssertionError, LookupError, IntegrityError, OperationalError, LeaseError, pytest.fail.Exception)
 NOT_EXPIRED = r"AND expires_at > [^\n]*?(?=\n|$| FOR)"
 STRANGER: dict[str, object] = {"owner": "bob"}
 OTHER_SESSION: dict[str, object] = {"session_id": "0" * 32}
@@ -76,6 +77,34 @@ MUTANTS = [
     *(
         Mutant(statement, r"service_id = %\(service_id\)s AND", CROSSED)
         for statement in ("renew", "release", "force_release")
+    ),
+    *(
+        Mutant("renew_all", condition, "test_renewing_many_renews_what_is_exactly_held", argument)
+        for condition, argument in (
+            (r"AND beat\.session_id = its\.session_id", OTHER_SESSION),
+            (r"AND beat\.owner = its\.owner", STRANGER),
+            (r"AND beat\.fencing_token = its\.fencing_token", OLD_TOKEN),
+        )
+    ),
+    Mutant(
+        "renew_all",
+        r"beat\.service_id = its\.service_id AND",
+        "test_renewing_many_says_nothing_about_another_service",
+    ),
+    Mutant(
+        "renew_all", r"WHERE its\.expires_at > [^\n]*", "test_renewing_many_revives_none_that_has_expired"
+    ),
+    Mutant(
+        "renew_all",
+        r"WHERE lease\.service_id = held\.id",
+        "test_renewing_many_renews_what_is_exactly_held",
+        STRANGER,
+    ),
+    Mutant(
+        "renew_all",
+        r"FOR UPDATE SKIP LOCKED",
+        "test_renewing_many_waits_for_none_that_is_being_written_under",
+        only="postgresql",
     ),
     Mutant("renew", NOT_EXPIRED, "test_renew_is_refused_once_expired_even_if_nobody_took_over"),
     Mutant("confirm", NOT_EXPIRED, "test_renew_is_refused_once_expired_even_if_nobody_took_over"),
@@ -211,9 +240,8 @@ MUTANTS = [
     ),
     Mutant(
         "forget",
-        r"AND expires_at <= [^\n]*\n",
+        r"expires_at <= [^\n]*\n\s*AND (?=\(owner)",
         "test_a_caller_who_comes_back_in_time_has_the_old_place",
-        instead="\n",
     ),
     Mutant(
         "forget",
@@ -223,7 +251,9 @@ MUTANTS = [
     ),
     Mutant("forget", r"process = '' OR", "test_tickets_that_nobody_comes_back_to_are_forgotten"),
     Mutant(
-        "forget", r" OR expires_at <= [^\n]*(?=\)\n)", "test_tickets_that_nobody_comes_back_to_are_forgotten"
+        "forget",
+        r" OR expires_at <= [^\n]*(?=\)\)\n)",
+        "test_tickets_that_nobody_comes_back_to_are_forgotten",
     ),
     Mutant(
         "forget",
@@ -272,6 +302,49 @@ MUTANTS = [
         r"WHERE waiter = %\(waiter\)s",
         "test_a_superseded_request_that_goes_leaves_the_place_alone",
     ),
+    # -- taken out by an operator --
+    Mutant(
+        "forget",
+        r"owner = %\(owner\)s AND (?=removed_at)",
+        "test_somebody_taken_out_of_the_queue_is_not_served_and_queues_again_at_its_end",
+    ),
+    Mutant("forget", r"AND removed_at IS NOT NULL", "test_a_caller_who_comes_back_in_time_has_the_old_place"),
+    Mutant(
+        "forget",
+        r"owner = %\(owner\)s AND removed_at IS NOT NULL\s*OR",
+        "test_somebody_taken_out_of_the_queue_is_not_served_and_queues_again_at_its_end",
+    ),
+    Mutant(
+        "keep",
+        r"AND ticket\.removed_at IS NULL",
+        "test_somebody_taken_out_of_the_queue_is_not_served_and_queues_again_at_its_end",
+    ),
+    Mutant(
+        "claim",
+        r"AND removed_at IS NULL",
+        "test_a_removal_comes_before_or_after_a_claim_and_not_between",
+    ),
+    Mutant(
+        "remove",
+        r"id = %\(ticket_id\)s AND",
+        "test_removing_is_for_one_ticket_that_somebody_waits_on",
+    ),
+    Mutant(
+        "remove",
+        r"AND ticket\.expires_at > [^\n]*? (?=AND ticket\.process)",
+        "test_removing_is_for_one_ticket_that_somebody_waits_on",
+    ),
+    Mutant(
+        "remove",
+        r" AND ticket\.process <> ''",
+        "test_removing_is_for_one_ticket_that_somebody_waits_on",
+    ),
+    Mutant("acquire", r"enqueued_at = NULL,", "test_a_session_remembers_since_when_its_owner_waited"),
+    Mutant(
+        "release",
+        r"enqueued_at = head\.enqueued_at,",
+        "test_a_session_remembers_since_when_its_owner_waited",
+    ),
     Mutant(
         "states",
         r"AND outcome <> 'unclaimed'",
@@ -290,5 +363,5 @@ def test_a_missing_condition_is_noticed(mutant: Mutant, monkeypatch: pytest.Monk
     rule = getattr(rules, mutant.caught_by, None) or getattr(queue_rules, mutant.caught_by)
     arguments = [mutant.argument] if mutant.argument is not None else []
     monkeypatch.setattr(statements, mutant.statement, mutated)
-    with pytest.raises((AssertionError, IntegrityError, LeaseError, pytest.fail.Exception)):
+    with pytest.raises(NOTICED):
         rule(*arguments)

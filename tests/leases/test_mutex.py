@@ -1,15 +1,19 @@
 """The rules of the lease, one test each. Every rule in a WHERE clause has a test that fails without it
 (test_mutants.py removes each rule in turn and runs these)."""
 
+import threading
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from leases import mutex
 from leases.exceptions import LeaseInTransaction, ServiceBusy, UnknownService
 from leases.models import Hold, Lease, Service
+from leases.statements import STATEMENTS
 from tests.leases.clock import let_pass
 
 pytestmark = pytest.mark.usefixtures("leases")
@@ -153,6 +157,117 @@ def test_a_late_heartbeat_never_takes_activity_back() -> None:
     assert Lease.objects.get(service=LLM).last_activity_at == before
 
 
+def test_one_statement_renews_many_each_by_its_own_activity() -> None:
+    ann, bob = acquire("ann", LLM), acquire("bob", VECTORS)
+    let_pass(29, LLM)
+    let_pass(290, VECTORS)
+    Lease.objects.filter(service=VECTORS).update(expires_at=Now() + timedelta(seconds=1))
+    renewed = mutex.renew_all({ann: 0, bob: 290})
+    assert renewed == {ann: pytest.approx(30, abs=0.5), bob: pytest.approx(10, abs=0.5)}
+    assert mutex.renew_all({}) == {}
+
+
+@pytest.mark.parametrize("stranger", [{"owner": "bob"}, {"session_id": "0" * 32}, {"fencing_token": 10**6}])
+def test_renewing_many_renews_what_is_exactly_held(stranger: dict[str, object]) -> None:
+    ann, bob = acquire("ann", LLM), acquire("bob", VECTORS)
+    forged = replace(ann, **stranger)  # type: ignore[arg-type]
+    assert mutex.renew_all({forged: 0, bob: 0}).keys() == {bob}
+    assert mutex.renew_all({ann: 0}).keys() == {ann}
+
+
+def test_renewing_many_says_nothing_about_another_service() -> None:
+    ann, bob = acquire("ann", LLM), acquire("bob", VECTORS)
+    assert mutex.renew_all({replace(ann, service_id=VECTORS): 0}) == {}
+    assert mutex.renew_all({ann: 0}).keys() == {ann}
+    assert mutex.confirm(bob)
+
+
+def test_renewing_many_revives_none_that_has_expired() -> None:
+    ann, bob = acquire("ann", LLM), acquire("bob", VECTORS)
+    let_pass(31, LLM)
+    assert mutex.renew_all({ann: 0, bob: 0}).keys() == {bob}
+    assert not mutex.confirm(ann)
+
+
+def test_renewing_many_never_takes_activity_back() -> None:
+    grant = acquire("ann")
+    let_pass(10)
+    mutex.renew_all({grant: 0})
+    before = Lease.objects.get(service=LLM).last_activity_at
+    mutex.renew_all({grant: 200})
+    assert Lease.objects.get(service=LLM).last_activity_at == before
+
+
+def test_renewing_many_waits_for_none_that_is_being_written_under() -> None:
+    """On SQLite a writer excludes all other writers, whatever they write."""
+    if connection.vendor == "sqlite":
+        pytest.skip("only postgresql locks rows")
+    ann, bob = acquire("ann", LLM), acquire("bob", VECTORS)
+    locked, done = threading.Event(), threading.Event()
+
+    def write() -> None:
+        try:
+            with transaction.atomic():
+                assert mutex.confirm(ann)
+                locked.set()
+                assert done.wait(20)
+        finally:
+            connection.close()
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        assert locked.wait(10)
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '2s'")
+        assert mutex.renew_all({ann: 0, bob: 0}).keys() == {bob}
+    finally:
+        done.set()
+        writing.join()
+        with connection.cursor() as cursor:
+            cursor.execute("RESET lock_timeout")
+
+
+def test_only_a_release_is_not_waited_for_until_it_is_on_the_disk() -> None:
+    """What a crash of the database may undo: a release, which then is an expiry. Nothing else."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite decides it for the whole database")
+    grant = acquire("ann")
+    values: dict[str, str | float] = {
+        "service_id": LLM,
+        "session_id": grant.session_id,
+        "owner": "ann",
+        "fencing_token": grant.fencing_token,
+        "ended_as": "released",
+        "next_session": "0" * 32,
+        "process": "none",
+        "offer": 5.0,
+        "ttl": 30.0,
+        "idle_timeout": 300.0,
+        "idle_for": 0.0,
+        "waiter": "w",
+        "ended_by": "ops",
+        "reason": "r",
+        "ticket_id": 0,
+    }
+
+    def committing(name: str) -> str:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(getattr(STATEMENTS["postgresql"], name), values)
+            cursor.execute("SHOW synchronous_commit")
+            transaction.set_rollback(True)
+            return str(cursor.fetchone()[0])
+
+    assert committing("release") == "off"
+    for name in ("renew", "claim", "force_release", "prolong"):
+        assert committing(name) == "on", name
+    mutex.release(grant)
+    acquire("bob")
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == ("on",)
+
+
 def test_a_late_release_tells_the_history_how_the_session_really_ended() -> None:
     grant = acquire("ann")
     let_pass(31)
@@ -240,6 +355,8 @@ def test_no_verb_runs_inside_a_transaction() -> None:
                 verb(grant)
         with pytest.raises(LeaseInTransaction):
             mutex.force_release(LLM, grant.session_id, by="ops", reason="")
+        with pytest.raises(LeaseInTransaction):
+            mutex.renew_all({grant: 0.0})
     assert mutex.confirm(grant)
 
 
@@ -256,6 +373,7 @@ def test_statements_per_verb() -> None:
     grants: list[mutex.Grant] = []
     assert count(lambda: grants.append(acquire("ann"))) == (2 if connection.vendor == "sqlite" else 1)
     assert count(lambda: mutex.renew(grants[0])) == 1
+    assert count(lambda: mutex.renew_all({grants[0]: 0.0})) == 1
     assert count(lambda: mutex.confirm(grants[0])) == 1
     assert count(lambda: mutex.release(grants[0])) == 1
     again = acquire("ann")

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 from django.db.models import F
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
@@ -476,3 +477,63 @@ def test_statements_per_hand_over_do_not_grow_with_the_queue(waiting: int) -> No
         mutex.keep([bob.waiter])
         state_of(LLM)
     assert len(looking) == 3
+
+
+def test_somebody_taken_out_of_the_queue_is_not_served_and_queues_again_at_its_end() -> None:
+    ann = acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    assert mutex.remove(bob.id) == (LLM, "bob")
+    assert mutex.remove(bob.id) is None
+    assert (place(bob), place(cid)) == (None, 1)
+    assert mutex.keep([bob.waiter, cid.waiter]) == {cid.waiter}
+    enqueue("dan")
+    assert mutex.removed(bob)  # still there to be told
+    again = enqueue("bob")
+    assert place(again) == 3
+    mutex.release(ann)
+    assert mutex.claim(bob) is None
+    assert claim(cid).owner == "cid"
+
+
+def test_removing_is_for_one_ticket_that_somebody_waits_on() -> None:
+    acquire("ann")
+    bob, cid, dan = enqueue("bob"), enqueue("cid"), enqueue("dan")
+    mutex.step_aside(bob)
+    assert mutex.remove(bob.id) is None
+    assert mutex.remove(cid.id) is not None
+    assert place(dan) == 1
+    tickets_age(60)
+    assert mutex.remove(dan.id) is None
+
+
+def test_what_was_granted_to_somebody_taken_out_passes_to_the_next() -> None:
+    ann = acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    mutex.release(ann)  # to bob, who has not taken it up yet
+    assert mutex.remove(bob.id) is not None
+    assert mutex.claim(bob) is None
+    assert claim(cid).owner == "cid"
+
+
+def test_a_removal_comes_before_or_after_a_claim_and_not_between() -> None:
+    ann = acquire("ann")
+    bob = enqueue("bob")
+    mutex.release(ann)
+    Ticket.objects.filter(pk=bob.id).update(removed_at=Now(), process="")  # before its grant is passed on
+    assert mutex.claim(bob) is None
+
+
+def test_a_session_remembers_since_when_its_owner_waited() -> None:
+    ann = acquire("ann")
+    bob = enqueue("bob")
+    Ticket.objects.update(enqueued_at=F("enqueued_at") - timedelta(seconds=60))
+    mutex.release(ann)
+    claim(bob)
+    let_pass(1000)
+    mutex.release(acquire("cid"))
+    held = {hold.owner: hold for hold in Hold.objects.all()}
+    assert held["ann"].enqueued_at is None
+    assert held["cid"].enqueued_at is None
+    assert held["bob"].enqueued_at is not None
+    waited = held["bob"].started_at - held["bob"].enqueued_at + timedelta(seconds=1000)  # that passed since
+    assert 60 <= waited.total_seconds() < 70

@@ -101,6 +101,23 @@ class TestSynchronous:
         assert busy.value.reason == "wait_timeout"
         assert not Ticket.objects.exists()
 
+    def test_somebody_taken_out_of_the_queue_is_told_so(self) -> None:
+        mutex.acquire(LLM, "ann")
+        told: list[ServiceBusy] = []
+
+        def work() -> None:
+            try:
+                with hold(LLM, "bob", wait=20):
+                    pytest.fail("two holders")
+            except ServiceBusy as busy:
+                told.append(busy)
+
+        thread = in_thread(work)
+        wait_until(somebody_waits)
+        assert mutex.remove(Ticket.objects.get().pk) == (LLM, "bob")
+        thread.join(10)
+        assert "An operator has taken you out of the queue for the chat service." in str(told[0])
+
     def test_an_interrupt_leaves_no_ticket(self, monkeypatch: pytest.MonkeyPatch) -> None:
         mutex.acquire(LLM, "ann")
 

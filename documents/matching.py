@@ -1,0 +1,64 @@
+"""The keyword half of a search: the chunks that hold the asked words, as the database's index finds them."""
+
+from collections.abc import Sequence
+
+from django.core.exceptions import EmptyResultSet
+from django.db import connection, transaction
+from django.db.models import QuerySet
+
+from documents.models import Document
+
+PER_WORD = 2_000  # chunks looked at, so that a frequent word costs no more than that
+
+# Every word by itself, and all together as if they were one more word. A chunk's rank is the sum of what
+# its words weigh: the rarer, the more, as in BM25. The index knows which chunks hold a word but not how
+# often, and reading their texts for that would take a hundred times as long: of equals, the shorter one is
+# first. OFFSET 0 and the setting keep to the index: the planner does not know how long reading a text takes.
+_TO_THE_INDEX = "SET LOCAL enable_seqscan = off"
+_POSTGRESQL = """
+WITH single AS MATERIALIZED (
+    SELECT DISTINCT plainto_tsquery('english', asked)::text AS word FROM unnest(%s::text[]) AS asked
+    WHERE numnode(plainto_tsquery('english', asked)) > 0
+), matching AS MATERIALIZED (
+    SELECT word, chunk.id, chunk.length
+    FROM (SELECT word FROM single UNION SELECT string_agg(word, ' & ') FROM single) AS words
+    CROSS JOIN LATERAL (
+        SELECT id, length FROM (
+            SELECT id, document_id, octet_length(text) AS length FROM documents_chunk
+            WHERE to_tsvector('english'::regconfig, COALESCE(text, '')) @@ word::tsquery
+            OFFSET 0
+        ) AS holding
+        WHERE document_id IN ({documents}) LIMIT %s
+    ) AS chunk
+), weights AS (
+    SELECT word, ln(1 + (greatest(%s - count(*), 0) + 0.5) / (count(*) + 0.5)) AS weight
+    FROM matching GROUP BY word
+)
+SELECT id FROM matching JOIN weights USING (word)
+GROUP BY id ORDER BY sum(weight) DESC, min(length), id LIMIT %s
+"""
+# The order of a CROSS JOIN is kept: from the words to the chunks, never a search for words in each chunk.
+_SQLITE = """
+SELECT words.rowid FROM documents_chunk_words AS words
+CROSS JOIN documents_chunk AS chunk ON chunk.id = words.rowid
+WHERE documents_chunk_words MATCH %s AND chunk.document_id IN ({documents}) ORDER BY words.rank LIMIT %s
+"""
+
+
+def matching(documents: QuerySet[Document], words: Sequence[str], count: int, *, among: int) -> list[int]:
+    """The ids of at most `count` chunks that hold the most of the words; the documents have about `among`."""
+    if not words:
+        return []
+    try:
+        chosen, params = documents.order_by().values("id").query.sql_with_params()
+    except EmptyResultSet:  # Django knows without asking that there are none
+        return []
+    with transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            asked = " OR ".join(f'"{word}"' for word in words)
+            cursor.execute(_SQLITE.format(documents=chosen), [asked, *params, count])
+        else:
+            cursor.execute(_TO_THE_INDEX)
+            arguments = [list(words), *params, PER_WORD, among, count]
+            cursor.execute(_POSTGRESQL.format(documents=chosen), arguments)
+        return [row[0] for row in cursor.fetchall()]

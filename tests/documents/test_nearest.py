@@ -1,0 +1,142 @@
+"""The vector half at size: through the index, nearly exact, and never beyond the searched documents."""
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+from django.apps import apps
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from documents.models import Chunk, Document
+from documents.nearest import cosines_of, nearest
+from documents.vectors import Vectors
+
+postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no index of vectors")
+pytestmark = pytest.mark.usefixtures("leases")
+
+SIZE = 3_000
+
+
+def unit_vectors(count: int, dimensions: int = 384, noise: float = 0.7, seed: int = 1) -> Vectors:
+    """In clusters, as texts are; the more noise, the harder for an index."""
+    source = np.random.default_rng(seed)
+    centres = source.normal(size=(40, dimensions))
+    vectors = centres[source.integers(40, size=count)] + source.normal(0, noise, size=(count, dimensions))
+    unit: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def saved(vectors: Vectors, owner: str = "ann") -> list[int]:
+    """The ids of the chunks that have these vectors, of one document."""
+    document = Document.objects.create(
+        owner=owner, title="t", content_type="text", text="", file_size=1, word_count=1, embedding_model="m"
+    )
+    rows = Chunk.objects.bulk_create(
+        [Chunk(document=document, index=n, text="", start=0, end=0, vector=v) for n, v in enumerate(vectors)],
+        batch_size=500,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    return [row.pk for row in rows]
+
+
+def best(ids: list[int], vectors: Vectors, vector: Vectors, count: int) -> set[int]:
+    return {ids[n] for n in np.argsort(-(vectors @ vector))[:count]}
+
+
+def indexed(sql: str) -> bool:
+    """Whether the database answers this by the index of vectors."""
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + sql)
+        return any("chunk_nearest" in line for (line,) in cursor.fetchall())
+
+
+@pytest.mark.parametrize("count", [1, 10, 100, 1_000])
+def test_a_small_set_is_answered_exactly(count: int) -> None:
+    vectors, asked = unit_vectors(300), unit_vectors(5, seed=2)
+    ids = saved(vectors)
+    for vector in asked:
+        found = nearest(Document.objects.all(), vector, count, many=False)
+        assert set(found) == best(ids, vectors, vector, count)
+        cosines = dict(zip(ids, (vectors @ vector).tolist(), strict=True))
+        assert found == pytest.approx({pk: cosines[pk] for pk in found}, abs=1e-5)
+
+
+def test_a_set_larger_than_one_reading_is_answered_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("documents.nearest._READ_AT_ONCE", 7)
+    vectors, vector = unit_vectors(100), unit_vectors(1, seed=2)[0]
+    ids = saved(vectors)
+    assert set(nearest(Document.objects.all(), vector, 10, many=False)) == best(ids, vectors, vector, 10)
+
+
+@postgresql
+def test_many_are_found_through_the_index_and_nearly_exactly() -> None:
+    vectors, asked = unit_vectors(SIZE, noise=5), unit_vectors(20, noise=5, seed=2)
+    ids = saved(vectors)
+    recalled = []
+    for vector in asked:
+        with CaptureQueriesContext(connection) as queries:
+            found = nearest(Document.objects.filter(owner="ann"), vector, 100, many=True)
+        recalled.append(len(best(ids, vectors, vector, 100) & set(found)) / 100)
+    assert np.mean(recalled) >= 0.98
+    assert indexed(next(query["sql"] for query in queries if "<=>" in query["sql"]))
+
+
+@postgresql
+def test_few_are_compared_one_by_one() -> None:
+    vector = unit_vectors(1)[0]
+    saved(unit_vectors(SIZE))
+    with CaptureQueriesContext(connection) as queries:
+        nearest(Document.objects.all(), vector, 100, many=False)
+    assert not indexed(next(query["sql"] for query in queries if "<=>" in query["sql"]))
+
+
+def test_a_small_part_of_many_is_found_whole() -> None:
+    """The index gives up when too few of the nearest belong to the searched documents."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:  # until the connection closes with the test
+            cursor.execute("SET hnsw.max_scan_tuples = 500")
+    vectors = unit_vectors(SIZE + 100)
+    saved(vectors[:SIZE], owner="bob")
+    mine = saved(vectors[SIZE:])
+    found = nearest(Document.objects.filter(owner="ann"), vectors[0], 200, many=True)
+    assert set(found) == set(mine)
+
+
+def test_vectors_without_an_index_are_found_exactly_however_many() -> None:
+    vectors, vector = unit_vectors(500, dimensions=8), unit_vectors(1, dimensions=8, seed=2)[0]
+    saved(unit_vectors(50), owner="bob")
+    ids = saved(vectors)
+    found = nearest(Document.objects.filter(owner="ann"), vector, 10, many=True)
+    assert set(found) == best(ids, vectors, vector, 10)
+
+
+def test_cosines_are_those_of_the_documents_asked_for() -> None:
+    vectors = unit_vectors(4)
+    mine, theirs = saved(vectors[:2]), saved(vectors[2:], owner="bob")
+    documents = dict(Chunk.objects.values_list("id", "document_id"))
+    asked = {mine[1]: documents[mine[1]], theirs[0]: documents[theirs[0]]}
+    found = cosines_of(Document.objects.filter(owner="ann"), asked, vectors[1])
+    assert found == pytest.approx({mine[1]: 1.0}, abs=1e-6)
+
+
+@postgresql
+def test_the_index_can_be_taken_back_and_made_again() -> None:
+    migration = import_module("documents.migrations.0003_vector_index")
+
+    def state() -> tuple[bool, list[str] | None]:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT to_regclass('chunk_nearest') IS NOT NULL, reloptions FROM pg_class "
+                "WHERE oid = 'documents_chunk'::regclass"
+            )
+            found: tuple[bool, list[str] | None] = cursor.fetchone()
+        return found
+
+    before = state()
+    with connection.schema_editor(atomic=False) as editor:
+        migration.drop(apps, editor)
+        assert state() == (False, None)
+        migration.create(apps, editor)
+    assert state() == before == (True, ["toast_tuple_target=128"])

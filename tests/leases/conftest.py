@@ -1,0 +1,3 @@
+from tests.faults.conftest import figure, full
+
+__all__ = ["figure", "full"]
