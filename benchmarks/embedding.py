@@ -6,20 +6,18 @@
 import argparse
 import asyncio
 import json
-import os
-import platform
 import random
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.rounds import MIN_ROUNDS, machine
 from documents.embedders.in_process import InProcessEmbedder
 from documents.tokenizer import load_tokenizer, model_directory
 
@@ -30,7 +28,6 @@ MISSING = (
 )
 OURS = "built-in"
 PEER_BATCH_SIZES = (1, 8, 16, 32)
-MIN_ROUNDS = 5
 
 SUBJECTS = [
     "the operator",
@@ -166,22 +163,6 @@ def show(comparison: Comparison) -> None:
         print(f"  {name:36}{statistics.median(rates):8.1f}{min(rates):8.1f}{max(rates):8.1f}")
 
 
-def machine() -> dict[str, str]:
-    packages = ("onnxruntime", "torch", "sentence-transformers")
-    cpu = platform.processor() or platform.machine()
-    if (cpuinfo := Path("/proc/cpuinfo")).exists():
-        models = [
-            line.split(":")[1] for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = models[0].strip() if models else cpu
-    return {
-        "cpu": cpu,
-        "cores": str(os.cpu_count()),
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--chunks", type=int, default=48, help="how many of each kind of text (48)")
@@ -199,13 +180,14 @@ def main() -> None:
         "mixed chunks": [chunk(source, source.randint(40, 256)) for _ in range(options.chunks)],
         "headings and queries": [chunk(source, source.randint(6, 24)) for _ in range(options.chunks)],
     }
-    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    facts = machine("onnxruntime", "torch", "sentence-transformers")
+    print(", ".join(f"{key} {value}" for key, value in facts.items()))
     comparisons = []
     for text, chunks in texts.items():
         comparisons.append(compare(text, chunks, contenders, options.rounds))
         show(comparisons[-1])
     if options.json:
-        figures = {"machine": machine(), "comparisons": [asdict(comparison) for comparison in comparisons]}
+        figures = {"machine": facts, "comparisons": [asdict(comparison) for comparison in comparisons]}
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
