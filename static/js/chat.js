@@ -267,6 +267,8 @@ async function synchronise() {
 
 async function forgetFrom(element) {
   const first = element;
+  // Its id may still be on its way here; a message that was never kept has none.
+  if (!first.dataset.id && conversation) await synchronise();
   if (first.dataset.id) {
     await ask(`/api/conversations/${conversation}/messages/${first.dataset.id}`, { method: "DELETE" });
   }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from leases import mutex
 from leases.models import Hold, Lease, Ticket
@@ -271,6 +271,27 @@ class TestTiming:
             "box => box.dispatchEvent(new KeyboardEvent('keydown',"
             " {key: 'Enter', isComposing: true, bubbles: true, cancelable: true}))"
         )
+        expect(page.locator(".message")).to_have_count(0)
+
+    def test_a_message_is_taken_back_though_its_id_is_still_on_its_way(self, page: Page, slow: Slow) -> None:
+        held: list[Route] = []
+
+        def hold_the_first(route: Route) -> None:
+            if route.request.method == "GET" and not held:
+                held.append(route)
+            else:
+                route.continue_()
+
+        page.route("**/api/conversations/*", hold_the_first)
+        slow.finish.set()
+        page.goto("/")
+        send(page, "first")
+        page.get_by_role("button", name="Edit").click()
+        expect(page.get_by_label("Your message")).to_have_value("first")
+        assert held
+        held[0].continue_()
+        page.reload()
+        expect(page.get_by_label("Your message")).to_have_value("first")
         expect(page.locator(".message")).to_have_count(0)
 
     def test_edit_and_retry(self, page: Page, slow: Slow) -> None:
