@@ -1,32 +1,39 @@
 """How often the passage that answers a question is found: the search beside its halves and rank fusion.
 
-`python benchmarks/answers.py` in the root of the project. It uploads the documents of `golden/` into a
-database of its own, converts them, asks every question and removes the database.
+`python -m benchmarks.answers` in the root of the project. It uploads the documents of `golden/` into a
+database of its own, converts them, asks every question and removes the database. All ways rank the same
+chunks and give passages, as the search does; there is nothing random in it, so one round tells all.
 """
 
-import argparse
 import asyncio
 import json
 import math
 import os
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
+from uuid import UUID
 
+import django
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.databases import DATABASES
+from benchmarks.rounds import Table, finish, machine, parser
+from benchmarks.server import AS_A_PUBLIC_SITE
+from documents.vectors import Vector
+
 GOLDEN = Path(__file__).parent / "golden"
 OWNER = "benchmark"
-LEAST_SHARE = 0.5  # of the passage that a chunk must hold to count as found
-RANKED = 100  # chunks; what comes later counts as not found
+LEAST_SHARE = 0.5  # of what answers the question that a passage must hold to count as found
+RANKED = 100  # passages; what comes later counts as not found
 RANK_FUSION = 60  # the usual constant of reciprocal rank fusion
 RESAMPLES = 10_000
-OURS = "search"
+OURS, MEANING, KEYWORDS, FUSION = "search", "vectors alone", "keywords alone", "rank fusion"
 FIGURES = ("hit@1", "hit@5", "MRR", "nDCG@10")
+HIT_GOAL = 0.97
 
 
 class Question(TypedDict):
@@ -44,7 +51,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Asked:
-    """One question; `figures` has a row of FIGURES for each way to rank."""
+    """One question; `first` is the rank of its answer, `figures` has a row of FIGURES, by way to rank."""
 
     question: Question
     first: dict[str, int | None]
@@ -60,83 +67,80 @@ def texts() -> dict[str, str]:
     return {path.name: path.read_text("utf-8") for path in sorted((GOLDEN / "documents").iterdir())}
 
 
-def ask_all(directory: Path) -> list[Asked]:
-    """Everything that needs the project, in a new database in `directory`."""
-    os.environ |= {"VAR_DIR": str(directory), "DATABASE_URL": "", "SECRET_KEY": "for one run"}
-    del os.environ["DATABASE_URL"]
-    os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    import django  # noqa: PLC0415
-
-    django.setup()
-    from django.core.management import call_command  # noqa: PLC0415
-
-    call_command("migrate", verbosity=0)
-    spans = asyncio.run(upload())
-    return asyncio.run(ask(spans))
-
-
-async def upload() -> dict[int, Span]:
-    """The chunks of all documents, uploaded and converted as a person would have them."""
-    from documents.conversion import convert  # noqa: PLC0415
-    from documents.uploads import store_pasted, title_of  # noqa: PLC0415
+async def ask_all() -> list[Asked]:
+    """Upload and convert the documents as a person would, and ask every question."""
+    from documents.embedders import get_embedder  # noqa: PLC0415 - Django is set up by now
     from leases.database import in_database  # noqa: PLC0415
 
-    spans: dict[int, Span] = {}
-    for name, text in texts().items():
-        sent: dict[str, Any] = {
-            "title": title_of(name),
-            "content": text,
-            "contentType": "markdown" if name.endswith(".md") else "text",
-            "summary": "",
-            "tags": [],
-        }
-        document = await in_database(store_pasted, sent, lambda: OWNER)
-        await convert(document, OWNER)
-        for chunk in await in_database(lambda: list(document.chunks.defer("vector"))):  # noqa: B023
-            spans[chunk.pk] = Span(name, chunk.start, chunk.end)
-    return spans
-
-
-async def ask(spans: dict[int, Span]) -> list[Asked]:
-    from documents.embedders import get_embedder  # noqa: PLC0415
-    from leases.database import in_database  # noqa: PLC0415
-
-    all_texts = texts()
+    uploaded = texts()
+    names = {await _converted(name, text): name for name, text in uploaded.items()}
+    spans = await in_database(_spans, names)
     asked = []
     for question in questions():
         vector = (await get_embedder().embed([question["question"]]))[0]
-        ranked = await in_database(rankings, question["question"], vector, get_embedder().model)
-        holding = chunks_with(question, all_texts[question["document"]], spans)
-        found = {way: [chunk in holding for chunk in chunks] for way, chunks in ranked.items()}
+        found = await in_database(_found, question["question"], vector, get_embedder().model, spans)
+        hits = {
+            way: [_holds(span, question, uploaded[question["document"]]) for span in ranked]
+            for way, ranked in found.items()
+        }
         asked.append(
             Asked(
                 question,
-                first={way: hits.index(True) + 1 if any(hits) else None for way, hits in found.items()},
-                figures={way: figures(hits, len(holding)) for way, hits in found.items()},
+                first={way: each.index(True) + 1 if any(each) else None for way, each in hits.items()},
+                figures={way: figures(each) for way, each in hits.items()},
             )
         )
     return asked
 
 
-def rankings(query: str, vector: NDArray[np.float32], model: str) -> dict[str, list[int]]:
-    """The ids of the chunks, best first, for each way to rank."""
+async def _converted(name: str, text: str) -> UUID:
+    from documents.conversion import convert  # noqa: PLC0415
+    from documents.uploads import store_pasted, title_of  # noqa: PLC0415
+    from leases.database import in_database  # noqa: PLC0415
+
+    sent: dict[str, Any] = {
+        "title": title_of(name),
+        "content": text,
+        "contentType": "markdown" if name.endswith(".md") else "text",
+        "summary": "",
+        "tags": [],
+    }
+    document = await in_database(store_pasted, sent, lambda: OWNER)
+    await convert(document, OWNER)
+    return document.pk
+
+
+def _spans(names: dict[UUID, str]) -> dict[Any, Span]:
+    """Where each chunk stands in the document's text."""
+    from documents.models import Chunk  # noqa: PLC0415
+    from documents.neighbours import Place  # noqa: PLC0415
+
+    places = Chunk.objects.values_list("document_id", "index", "start", "end")
+    return {Place(of, number): Span(names[of], start, end) for of, number, start, end in places}
+
+
+def _found(query: str, vector: Vector, model: str, spans: dict[Any, Span]) -> dict[str, list[Span]]:
+    """The passages, best first, for each way to rank."""
     from documents import search  # noqa: PLC0415
-    from documents.models import Document  # noqa: PLC0415
+    from documents.models import Chunk, Document  # noqa: PLC0415
     from documents.nearest import nearest  # noqa: PLC0415
+    from documents.neighbours import Place, passages  # noqa: PLC0415
 
     documents = Document.objects.for_owner(OWNER)
-    cosines = nearest(documents, vector, RANKED, many=False)
-    vectors = sorted(cosines, key=lambda chunk: -cosines[chunk])[:RANKED]
-    keywords, both = (
-        [hit.chunk.pk for hit in search.search(documents, query, half, model, RANKED).hits]
-        for half in (None, vector)
+    both, words = (
+        [one.id for one in search.rank(documents, query, half, model).chunks] for half in (vector, None)
     )
+    cosines = nearest(documents, vector, search.PROPOSED, many=False)
+    near = sorted(cosines, key=lambda chunk: -cosines[chunk])
+    ranked = {OURS: both, MEANING: near, KEYWORDS: words, FUSION: rank_fusion([near, words])}
+    chunks = Chunk.objects.values_list("id", "document_id", "index")
+    places = {pk: Place(*place) for pk, *place in chunks}
     return {
-        OURS: both,
-        "vectors alone": vectors,
-        "keywords alone": keywords,
-        "rank fusion": rank_fusion([vectors, keywords]),
+        way: [
+            Span(spans[found.places[0]].document, spans[found.places[0]].start, spans[found.places[-1]].end)
+            for found in passages([(pk, places[pk]) for pk in ids], RANKED).values()
+        ]
+        for way, ids in ranked.items()
     }
 
 
@@ -148,23 +152,18 @@ def rank_fusion(lists: Sequence[Sequence[int]]) -> list[int]:
     return sorted(scores, key=lambda chunk: -scores[chunk])
 
 
-def chunks_with(question: Question, text: str, spans: dict[int, Span]) -> set[int]:
-    """The chunks that hold at least LEAST_SHARE of the passage."""
+def _holds(span: Span, question: Question, text: str) -> bool:
     start = text.index(question["passage"])
     end = start + len(question["passage"])
-    return {
-        chunk
-        for chunk, span in spans.items()
-        if span.document == question["document"]
-        and min(end, span.end) - max(start, span.start) >= LEAST_SHARE * (end - start)
-    }
+    shared = min(end, span.end) - max(start, span.start)
+    return span.document == question["document"] and shared >= LEAST_SHARE * (end - start)
 
 
-def figures(hits: Sequence[bool], holding: int) -> list[float]:
-    """FIGURES of one ranking; `holding` is how many chunks there are to be found."""
+def figures(hits: Sequence[bool]) -> list[float]:
+    """FIGURES of one ranking. What answers a question may be parted between two passages."""
     first = hits.index(True) + 1 if any(hits) else math.inf
     gain = sum(1 / math.log2(rank + 1) for rank, hit in enumerate(hits[:10], 1) if hit)
-    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(holding, 10) + 1))
+    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(sum(hits), 10) + 1))
     return [float(first <= 1), float(first <= 5), 1 / first, gain / ideal if ideal else 0.0]
 
 
@@ -178,30 +177,39 @@ def interval(differences: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def table(asked: Sequence[Asked], way: str) -> NDArray[np.float64]:
+def rows(asked: Sequence[Asked], way: str) -> NDArray[np.float64]:
     """A row for each question, a column for each of FIGURES."""
     return np.array([one.figures[way] for one in asked])
 
 
-def show(asked: Sequence[Asked]) -> None:
-    ways = list(asked[0].figures)
-    print(f"\nsearch, better by (95 % of resampled sets of {len(asked)} questions between)")
-    for way in ways[1:]:
-        differences = table(asked, OURS) - table(asked, way)
-        cells = [
-            f"{column.mean():+.3f} ({low:+.3f} to {high:+.3f})"
-            for column in differences.T
-            for low, high in [interval(column)]
-        ]
-        print(f"  than {way:16}" + "".join(f"{cell:>28}" for cell in cells))
-    print(f"\n  {'':21}" + "".join(f"{name:>10}" for name in FIGURES))
-    for way in ways:
-        print(f"  {way:21}" + "".join(f"{mean:10.3f}" for mean in table(asked, way).mean(axis=0)))
+def summary(asked: Sequence[Asked], database: str) -> Table:
+    """The goals: better than each other way on every figure, with the spread of resampled questions."""
+    table = Table(f"{len(asked)} questions about {len(texts())} documents, {database}")
+    means = {
+        way: dict(zip(FIGURES, rows(asked, way).mean(axis=0).tolist(), strict=True))
+        for way in asked[0].figures
+    }
+    table.goal("search: hit@5", [means[OURS]["hit@5"]], at_least=HIT_GOAL)
+    for way in (MEANING, KEYWORDS, FUSION):
+        for figure, column in zip(FIGURES, (rows(asked, OURS) - rows(asked, way)).T, strict=True):
+            low, high = interval(column)
+            table.goal(f"{figure}: better than {way} by", [float(column.mean()), low, high], at_least=0.0)
+    for way, found in means.items():
+        for figure, mean in found.items():
+            table.figure(f"{way}: {figure}", [mean], "")
+    return table
+
+
+def by_kind(asked: Sequence[Asked]) -> list[Table]:
+    tables = []
     for kind in sorted({one.question["kind"] for one in asked}):
         those = [one for one in asked if one.question["kind"] == kind]
-        print(f"\n  {f'{kind} ({len(those)})':21}" + "".join(f"{name:>10}" for name in FIGURES))
-        for way in ways:
-            print(f"  {way:21}" + "".join(f"{mean:10.3f}" for mean in table(those, way).mean(axis=0)))
+        table = Table(f"Of these, {len(those)} of the kind {kind}")
+        for way in asked[0].figures:
+            for figure, mean in zip(FIGURES, rows(those, way).mean(axis=0).tolist(), strict=True):
+                table.figure(f"{way}: {figure}", [mean], "")
+        tables.append(table)
+    return tables
 
 
 def show_missed(asked: Sequence[Asked]) -> None:
@@ -213,22 +221,18 @@ def show_missed(asked: Sequence[Asked]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure there")
-    parser.add_argument("--missed", action="store_true", help="name the questions that it gets wrong")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        asked = ask_all(Path(directory))
-    show(asked)
-    if options.missed:
+    options = parser(__doc__, rounds=1)
+    options.add_argument("--database", choices=DATABASES, default="SQLite")
+    options.add_argument("--missed", action="store_true", help="name the questions that it gets wrong")
+    chosen = options.parse_args()
+    os.environ |= AS_A_PUBLIC_SITE | {"LOG_LEVEL": "WARNING"}
+    with DATABASES[chosen.database]() as os.environ["DATABASE_URL"]:
+        django.setup()
+        import_module("django.core.management").call_command("migrate", verbosity=0)
+        asked = asyncio.run(ask_all())
+    finish([summary(asked, chosen.database), *by_kind(asked)], machine("onnxruntime"), chosen.json)
+    if chosen.missed:
         show_missed(asked)
-    if options.json:
-        means = {
-            way: dict(zip(FIGURES, table(asked, way).mean(axis=0).tolist(), strict=True))
-            for way in asked[0].figures
-        }
-        each = [{**one.question, "rank": one.first} for one in asked]
-        options.json.write_text(json.dumps({"means": means, "questions": each}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

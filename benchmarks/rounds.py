@@ -99,7 +99,7 @@ class Table:
                 "times": times,
                 "at_most": at_most,
                 "at_least": at_least,
-                "met": met,
+                "met": bool(met),
                 **asdict(found),
             }
         )

@@ -240,7 +240,7 @@ def _append(exchange: Exchange, *, incomplete: bool = False) -> bool:
 
 
 def _passage(hit: Hit) -> Passage:
-    return Passage(hit.document.title, hit.chunk.text, page=hit.chunk.page, heading=hit.chunk.heading)
+    return Passage(hit.document.title, hit.passage, page=hit.chunk.page, heading=hit.chunk.heading)
 
 
 def source(hit: Hit) -> dict[str, Any]:

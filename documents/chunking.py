@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from documents.tokenizer import load_tokenizer
 
-MAX_TOKENS = 256  # with the two special tokens, [CLS] and [SEP]
+MAX_TOKENS = 96  # with the two special tokens, [CLS] and [SEP]; see `documents.neighbours`
 MAX_CHARACTERS = 4_000  # a "word" of more than 100 letters is a single token, however long
 MAX_HEADING = 200
 

@@ -148,7 +148,8 @@ class HitFields(Shape):
     _id = serializers.UUIDField(help_text="The document's id.")
     _score = serializers.FloatField(help_text="How well it fits, 0 to 1.")
     title = serializers.CharField(help_text="The document's title.")
-    snippet = serializers.CharField(help_text="The passage's words on one line, cut where it is long.")
+    snippet = serializers.CharField(help_text="The found chunk on one line, cut where it is long.")
+    passage = serializers.CharField(help_text="The chunk as it is, with its neighbours where they are short.")
     chunkIndex = serializers.IntegerField(help_text="Which chunk of the document, from 0.")  # noqa: N815
     contentType = serializers.ChoiceField(  # noqa: N815 - the contract's name
         ContentType.choices, help_text="How the document's text is to be read."
@@ -224,6 +225,7 @@ FOUND = {
             "title": "handbook",
             "snippet": "# Staff handbook ## Leave Every employee of Brightwater Mills gets 31 days of "
             "paid leave.",
+            "passage": TEXT,
             "chunkIndex": 0,
             "contentType": "markdown",
             "page": None,

@@ -2,8 +2,9 @@
 
 Each half (`documents.nearest`, `documents.matching`) proposes its best chunks; both scores are then
 known for every proposed chunk, standardised over the proposal (mean 0, deviation 1) and added with fixed
-weights. Fusing scores rather than ranks,
-with these weights, found the most answers of the ways that were measured.
+weights. Words count in the chunk, in its heading and in its document's title. Fusing scores rather than
+ranks, with these weights, found the most answers of the ways that were measured. What is given back are
+passages: the best chunks, each with its neighbours (`documents.neighbours`).
 """
 
 import logging
@@ -11,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import local
+from typing import NamedTuple
 
 import numpy as np
 import Stemmer
@@ -23,6 +25,7 @@ from documents.matching import matching
 from documents.metrics import count_error
 from documents.models import Chunk, Document
 from documents.nearest import COMPARED, cosines_of, nearest
+from documents.neighbours import Place, passages
 from documents.vectors import Vector
 from leases.database import in_database
 
@@ -40,17 +43,34 @@ _threads = local()
 
 @dataclass(frozen=True)
 class Hit:
-    """A found chunk; `score` is 0 to 1, the same order as the ranking."""
+    """A found chunk, and the `passage` that it and its neighbours make; `score` is 0 to 1, the same order
+    as the ranking."""
 
     document: Document
     chunk: Chunk
+    passage: str
     score: float
 
     @property
     def snippet(self) -> str:
-        """The beginning of the passage on one line, cut between words."""
+        """The chunk on one line, cut between words."""
         line = " ".join(self.chunk.text.split())
         return line if len(line) <= SNIPPET else line[:SNIPPET].rsplit(" ", 1)[0] + " …"
+
+
+class Ranked(NamedTuple):
+    """A chunk that was proposed."""
+
+    id: int
+    place: Place
+    score: float
+
+
+class Ranking(NamedTuple):
+    """Chunks, best first; `by_meaning` tells whether vectors took part."""
+
+    chunks: list[Ranked]
+    by_meaning: bool
 
 
 @dataclass(frozen=True)
@@ -84,11 +104,28 @@ async def find(owner: str | None, query: str, *, document_ids: Sequence[str] | N
 
 
 def search(documents: QuerySet[Document], query: str, vector: Vector | None, model: str, limit: int) -> Found:
-    """The best chunks of these documents for the query.
+    """The best passages of these documents for the query.
 
     `vector` is the query's embedding by `model`, of unit length, or None to search by keywords alone.
     Only vectors of the same model are compared; chunks without one are found by their words.
     """
+    ranking = rank(documents, query, vector, model)
+    found = passages([(one.id, one.place) for one in ranking.chunks], limit)
+    whole = Chunk.objects.select_related("document").defer("vector", "document__text", "document__pages")
+    chunks = whole.in_bulk(list(found))
+    return Found(
+        hits=[
+            Hit(chunks[one.id].document, chunks[one.id], found[one.id].text, round(one.score, 4))
+            for one in ranking.chunks
+            if one.id in chunks  # the others are not wanted, or gone meanwhile
+        ],
+        by_meaning=ranking.by_meaning,
+        unconverted=documents.exclude(embedding_model=model).count(),
+    )
+
+
+def rank(documents: QuerySet[Document], query: str, vector: Vector | None, model: str) -> Ranking:
+    """What both halves propose, the best first; for the arguments see `search`."""
     words = list(dict.fromkeys(_WORD.findall(query.lower())))[:QUERY_WORDS]
     converted = documents.filter(embedding_model=model)
     if vector is not None:
@@ -96,26 +133,23 @@ def search(documents: QuerySet[Document], query: str, vector: Vector | None, mod
     size = Chunk.objects.filter(document__in=documents.order_by())[: COMPARED + 1].count()
     cosines = nearest(converted, vector, PROPOSED, many=size > COMPARED) if vector is not None else {}
     ids = set(cosines) | set(matching(documents, words, PROPOSED, among=size))
-    proposed = list(Chunk.objects.filter(id__in=ids).values_list("id", "document_id", "index", "text"))
+    proposed = list(
+        Chunk.objects.filter(id__in=ids).values_list(
+            "id", "document_id", "index", "document__title", "heading", "text"
+        )
+    )
     if vector is not None:
         cosines |= cosines_of(converted, {pk: of for pk, of, *_ in proposed if pk not in cosines}, vector)
     scores = _fuse(
         np.array([cosines.get(pk, np.nan) for pk, *_ in proposed], dtype=np.float64),
-        bm25(words, [text for *_, text in proposed]),
+        bm25(words, ["\n".join(written) for _, _, _, *written in proposed]),
     )
-    best = sorted(range(len(proposed)), key=lambda i: (-scores[i], *proposed[i][1:3]))[:limit]
-    return Found(
-        hits=_hits({proposed[i][0]: round(float(scores[i]), 4) for i in best if scores[i] > 0}),
-        by_meaning=bool(cosines),
-        unconverted=documents.exclude(embedding_model=model).count(),
-    )
-
-
-def _hits(scores: dict[int, float]) -> list[Hit]:
-    """In the order of the scores, which are by the chunks' ids; without those that are gone meanwhile."""
-    whole = Chunk.objects.select_related("document").defer("vector", "document__text", "document__pages")
-    chunks = whole.in_bulk(list(scores))
-    return [Hit(chunks[pk].document, chunks[pk], score) for pk, score in scores.items() if pk in chunks]
+    chunks = [
+        Ranked(pk, Place(document, index), float(score))
+        for (pk, document, index, *_), score in zip(proposed, scores, strict=True)
+        if score > 0
+    ]
+    return Ranking(sorted(chunks, key=lambda one: (-one.score, one.place)), by_meaning=bool(cosines))
 
 
 def bm25(words: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:

@@ -222,6 +222,7 @@ def hit_fields(hit: Hit) -> dict[str, Any]:
         "_score": hit.score,
         "title": hit.document.title,
         "snippet": hit.snippet,
+        "passage": hit.passage,
         "chunkIndex": hit.chunk.index,
         "contentType": hit.document.content_type,
         "page": hit.chunk.page,

@@ -5,7 +5,7 @@ import pytest
 
 from documents.conversion import store
 from documents.models import Chunk, Document
-from documents.search import _fuse, bm25, search
+from documents.search import _fuse, bm25, rank, search
 from documents.vectors import Vector
 
 TEXTS = [
@@ -75,9 +75,22 @@ class TestFusion:
 class TestSearch:
     def test_meaning_and_keywords_both_propose(self) -> None:
         document(TEXTS, [axis(0), axis(1), axis(2)])
-        found = search(Document.objects.all(), "mat", axis(2), "m", 10)
-        assert found.by_meaning
-        assert {hit.chunk.index for hit in found.hits[:2]} == {0, 2}
+        ranking = rank(Document.objects.all(), "mat", axis(2), "m")
+        assert ranking.by_meaning
+        assert {one.place.number for one in ranking.chunks[:2]} == {0, 2}
+
+    def test_words_of_the_title_and_of_the_heading_count(self) -> None:
+        for title, heading in (("t", ""), ("Bylaws", ""), ("t", "Bylaws")):
+            made = document(["Dogs are on a lead."], None)
+            Document.objects.filter(pk=made.pk).update(title=title)
+            Chunk.objects.filter(document=made).update(heading=heading)
+        hits = search(Document.objects.all(), "bylaws dogs", None, "m", 10).hits
+        assert [(hit.document.title, hit.chunk.heading) for hit in hits[2:]] == [("t", "")]
+
+    def test_a_hit_has_its_neighbours_and_they_are_no_hits_of_their_own(self) -> None:
+        document(TEXTS, [axis(0), axis(1), axis(2)])
+        (hit,) = search(Document.objects.all(), "cat", axis(0), "m", 10).hits
+        assert (hit.chunk.index, hit.passage, hit.snippet) == (0, "\n".join(TEXTS), TEXTS[0])
 
     def test_vectors_of_another_model_are_never_compared(self) -> None:
         document(TEXTS, [axis(0), axis(1), axis(2)], model="other")
