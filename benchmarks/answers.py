@@ -134,7 +134,7 @@ def _found(query: str, vector: Vector, model: str, spans: dict[Any, Span]) -> di
     near = sorted(cosines, key=lambda chunk: -cosines[chunk])
     ranked = {OURS: both, MEANING: near, KEYWORDS: words, FUSION: rank_fusion([near, words])}
     chunks = Chunk.objects.values_list("id", "document_id", "index")
-    places = {pk: Place(*place) for pk, *place in chunks}
+    places = {pk: Place(document, number) for pk, document, number in chunks}
     return {
         way: [
             Span(spans[found.places[0]].document, spans[found.places[0]].start, spans[found.places[-1]].end)

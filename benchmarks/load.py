@@ -1,14 +1,8 @@
 """Requests to a server on this machine, as fast as so many connections can send them one after another."""
 
 import asyncio
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from socket import socket
 from urllib.parse import urlsplit
 
 
@@ -52,42 +46,3 @@ async def latencies(base: str, request: Request, *, connections: int, seconds: f
 
     await asyncio.gather(*(one() for _ in range(connections)))
     return taken
-
-
-def free_port() -> int:
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def server(*, workers: int = 1, **environment: str) -> Iterator[tuple[str, int]]:
-    """The base URL and the process id of `benchmarks.site`, on the database of this process."""
-    port = free_port()
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "uvicorn", "benchmarks.site:application", "--port", str(port)),
-            *("--log-level", "warning", "--no-access-log", "--workers", str(workers)),
-        ],
-        env=os.environ | {"DEBUG": "False", "HTTPS": "False", "SECRET_KEY": "benchmark" * 8} | environment,
-    )
-    base = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(base, process)
-        yield base, process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _wait_for(base: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            asyncio.run(latencies(base, Request("GET", "/bare"), connections=1, seconds=0.01))
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise SystemExit("The server did not start.")

@@ -67,7 +67,7 @@ def measured(database: str, made: Corpus, options: Namespace) -> list[Table]:
     django.setup()
     import_module("django.core.management").call_command("migrate", verbosity=0)
     tables = []
-    with running_server() as base, httpx.Client(base_url=base, timeout=60) as client:
+    with running_server() as server, httpx.Client(base_url=server.base, timeout=60) as client:
         owner = _owner_of(client)
         for size in sorted(options.sizes):
             seconds = _grow(made, size, owner)

@@ -1,4 +1,4 @@
-"""A real server of the project, on a database that has been migrated."""
+"""A real server of the project, on the database of this process's environment."""
 
 import os
 import socket
@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import httpx
+import psutil  # type: ignore[import-untyped]
 
 # Debugging keeps every query's text.
 AS_A_PUBLIC_SITE = {
@@ -16,26 +18,46 @@ AS_A_PUBLIC_SITE = {
     "DEBUG": "False",
     "HTTPS": "False",
     "SECRET_KEY": "a key of the benchmarks, long enough for all of them",
+    "ANONYMOUS_RATE": "",
+    "LOG_LEVEL": "WARNING",
 }
+SITE = "benchmarks.site:application"
+"""The project's site with an engine that answers at once."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers at `base`."""
+
+    base: str
+    process: psutil.Process
+
+    @property
+    def memory(self) -> float:
+        """Resident, in MB, of all its processes."""
+        family = [self.process, *self.process.children(recursive=True)]
+        return float(sum(each.memory_info().rss for each in family)) / 1e6
 
 
 @contextmanager
-def running_server() -> Iterator[str]:
-    """The base URL of a server that answers, and is gone with the block."""
+def running_server(
+    application: str = "config.asgi:application", *, workers: int = 1, **environment: str
+) -> Iterator[Server]:
+    """A server that answers, and is gone with the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", str(port)),
-            *("--log-level", "warning", "--timeout-graceful-shutdown", "1"),
+            *(sys.executable, "-m", "uvicorn", application, "--port", str(port), "--workers", str(workers)),
+            *("--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "1"),
         ],
-        env=os.environ | {"ANONYMOUS_RATE": ""},
+        env=os.environ | environment,
     )
     base = f"http://127.0.0.1:{port}"
     try:
         _wait_until_it_answers(base, process)
-        yield base
+        yield Server(base, psutil.Process(process.pid))
     finally:
         process.terminate()
         process.wait()
@@ -46,7 +68,7 @@ def _wait_until_it_answers(base: str, process: "subprocess.Popen[bytes]") -> Non
         try:
             httpx.get(f"{base}/api/services/status", timeout=60).raise_for_status()
         except httpx.TransportError:
-            time.sleep(0.05)
+            time.sleep(0.02)
         else:
             return
     sys.exit("The server ended before it answered. Please look above for its reason.")

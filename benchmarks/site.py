@@ -1,6 +1,7 @@
 """The project's own site with an engine that answers at once, and beside it what its speed is compared with.
 
-With BENCHMARK_WITHOUT_LEASE the chat takes no lease; everything else is the same.
+With BENCHMARK_WITHOUT_LEASE the chat takes no lease, with BENCHMARK_REAL_ENGINE the default model answers;
+everything else is the same.
 """
 
 import os
@@ -17,6 +18,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
 from chat import answering
+from chat.engines import get_engine
 from chat.engines.base import ChatMessage, Engine, Usage
 from config import urls
 
@@ -45,9 +47,16 @@ async def bare(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"success": True})
 
 
-ENGINE = InstantEngine()
-answering.get_engine = lambda: ENGINE  # type: ignore[attr-defined]
+async def engine(request: HttpRequest) -> JsonResponse:
+    """Where the engine itself can be asked."""
+    loaded = await get_engine()._loaded()  # type: ignore[attr-defined]
+    return JsonResponse({"url": loaded._base_url, "key": loaded._api_key})
+
+
+if not os.environ.get("BENCHMARK_REAL_ENGINE"):
+    ENGINE = InstantEngine()
+    answering.get_engine = lambda: ENGINE  # type: ignore[attr-defined]
 if os.environ.get("BENCHMARK_WITHOUT_LEASE"):
     answering.ahold = no_lease  # type: ignore[assignment,attr-defined]
 __all__ = ["application"]
-urls.urlpatterns.insert(0, path("bare", bare))
+urls.urlpatterns[:0] = [path("bare", bare), path("engine", engine)]

@@ -1,6 +1,6 @@
 """What a lease adds to a request, and how fast the answers are that people get while they have to wait.
 
-`python tests/postgresql.py python -m benchmarks.http` in the root of the project.
+`python -m benchmarks.web` in the root of the project.
 """
 
 import asyncio
@@ -8,23 +8,15 @@ import os
 import statistics
 from collections.abc import Callable
 from datetime import timedelta
+from importlib import import_module
 from uuid import uuid4
 
 import django
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-os.environ.setdefault("DEBUG", "True")
-django.setup()
-
-from django.conf import settings
-from django.core.management import call_command
-from django.db import connection
-from django.utils import timezone
-
-from benchmarks.load import Request, latencies, server
+from benchmarks.databases import DATABASES
+from benchmarks.load import Request, latencies
 from benchmarks.rounds import Table, finish, interleaved, machine, parser, percentile
-from leases import mutex
-from leases.models import Hold, Lease, Ticket
+from benchmarks.server import AS_A_PUBLIC_SITE, SITE, running_server
 
 LLM = "lightweight-llm"
 BARE = Request("GET", "/bare")
@@ -38,7 +30,7 @@ TICKETS, HOLDS = 1_000, 10_000
 def chat(rounds: int, seconds: float) -> Table:
     """One caller, one request after another, with the lease and without."""
     table = Table("A chat request whose engine answers at once, with the lease and without, ms")
-    with server() as (leased, _), server(BENCHMARK_WITHOUT_LEASE="1") as (free, _):
+    with running_server(SITE) as leased, running_server(SITE, BENCHMARK_WITHOUT_LEASE="1") as free:
 
         def measure(base: str) -> Callable[[], dict[str, float]]:
             def once() -> dict[str, float]:
@@ -47,7 +39,7 @@ def chat(rounds: int, seconds: float) -> Table:
 
             return once
 
-        contenders = {"with the lease": measure(leased), "without": measure(free)}
+        contenders = {"with the lease": measure(leased.base), "without": measure(free.base)}
         interleaved(contenders, 1)  # warm up
         figures = interleaved(contenders, rounds)
     added = [
@@ -67,11 +59,11 @@ def answers(rounds: int, seconds: float, workers: int) -> Table:
         f"Refusal and status beside a bare view: {workers} worker(s), {TICKETS} tickets, {HOLDS} ended holds"
     )
     fill()
-    with server(workers=workers) as (base, _):
+    with running_server(SITE, workers=workers) as server:
 
         def measure(request: Request) -> Callable[[], dict[str, float]]:
             def once() -> dict[str, float]:
-                taken = asyncio.run(latencies(base, request, connections=8, seconds=seconds))
+                taken = asyncio.run(latencies(server.base, request, connections=8, seconds=seconds))
                 return {"requests": len(taken) / seconds, "p99": percentile(taken, 0.99) * 1000}
 
             return once
@@ -94,6 +86,12 @@ def answers(rounds: int, seconds: float, workers: int) -> Table:
 
 def fill() -> None:
     """A held service, a long queue and a long history."""
+    from django.db import connection  # noqa: PLC0415 - Django is set up by now
+    from django.utils import timezone  # noqa: PLC0415
+
+    from leases import mutex  # noqa: PLC0415
+    from leases.models import Hold, Lease, Ticket  # noqa: PLC0415
+
     empty()
     mutex.acquire(LLM, "somebody")
     now = timezone.now()
@@ -120,6 +118,8 @@ def fill() -> None:
 
 
 def empty() -> None:
+    from leases.models import Hold, Lease, Ticket  # noqa: PLC0415
+
     Ticket.objects.all().delete()
     Lease.objects.update(session_id=None)
     Hold.objects.all().delete()
@@ -128,16 +128,15 @@ def empty() -> None:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--seconds", type=float, default=3.0, help="of each measurement (3)")
-    asked = options.parse_args()
-    call_command("migrate", verbosity=0)
-    empty()
-    tables = [chat(asked.rounds, asked.seconds)]
-    tables += [answers(asked.rounds, asked.seconds, workers) for workers in (1, 2)]
-    empty()
-    facts = machine("django", "uvicorn") | {
-        "database": settings.DATABASES["default"]["ENGINE"].split(".")[-1]
-    }
-    finish(tables, facts, asked.json)
+    options.add_argument("--database", choices=DATABASES, default="PostgreSQL")
+    chosen = options.parse_args()
+    os.environ |= AS_A_PUBLIC_SITE
+    with DATABASES[chosen.database]() as os.environ["DATABASE_URL"]:
+        django.setup()
+        import_module("django.core.management").call_command("migrate", verbosity=0)
+        tables = [chat(chosen.rounds, chosen.seconds)]
+        tables += [answers(chosen.rounds, chosen.seconds, workers) for workers in (1, 2)]
+    finish(tables, machine("django", "uvicorn") | {"database": chosen.database}, chosen.json)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def main() -> int:
+@contextmanager
+def running_postgresql() -> Iterator[str]:
+    """The URL of an empty server, as durable as PostgreSQL's defaults make it; gone with the block."""
     with tempfile.TemporaryDirectory(prefix="leasehold-postgresql-", ignore_cleanup_errors=True) as directory:
         # The package keeps a lock here, read at its import: left alone it takes one that all users share.
         os.environ["XDG_RUNTIME_DIR"] = directory
@@ -19,13 +23,17 @@ def main() -> int:
 
         server = get_server(Path(directory) / "data", cleanup_mode="delete")
         try:
-            server.psql("ALTER SYSTEM SET max_connections = 400")  # the suite runs many processes at once
+            server.psql("ALTER SYSTEM SET max_connections = 400")  # for many processes at once
             server.stop()
             server.start()
-            environment = os.environ | {"DATABASE_URL": server.get_uri()}
-            return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
+            yield server.get_uri()
         finally:
             server.cleanup()
+
+
+def main() -> int:
+    with running_postgresql() as url:
+        return subprocess.run(sys.argv[1:], env=os.environ | {"DATABASE_URL": url}, check=False).returncode
 
 
 if __name__ == "__main__":
