@@ -11,9 +11,15 @@ if settings.METRICS_DIR:  # servers only; prometheus_client looks for this when 
     Path(settings.METRICS_DIR).mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", settings.METRICS_DIR)
 
-from django.core.asgi import get_asgi_application
+import django
+from django.core.handlers.asgi import ASGIHandler
 
-django_application = get_asgi_application()
+django.setup(set_prefix=False)
+
+from config.middleware import on_the_loop
+
+settings.MIDDLEWARE = on_the_loop(settings.MIDDLEWARE)
+django_application = ASGIHandler()
 
 from config.body_limit import BodyLimit
 from config.lifespan import Lifespan

@@ -1,6 +1,7 @@
 """The beginning and the end of a server process."""
 
 import asyncio
+import gc
 import logging
 import signal
 import threading
@@ -40,6 +41,8 @@ class Lifespan:
         await receive()
         self._warming = asyncio.create_task(warm_up())
         await asyncio.wait({self._warming}, timeout=WARM_UP_SECONDS)
+        gc.collect()
+        gc.freeze()  # what is there by now stays: looking through it would stop all requests for 100 ms
         if threading.current_thread() is threading.main_thread():
             wind_down_on_signals(asyncio.get_running_loop())
         await send({"type": "lifespan.startup.complete"})

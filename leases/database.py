@@ -2,10 +2,12 @@
 
 A thread that has once asked the database keeps its connection until its request ends. A request that
 waits for a model would keep it for minutes, and a dozen of them would use up the pool for everybody.
-The thread itself is kept for as long, too.
+The thread that asgiref makes for each request is kept for as long, too, and making it takes as long as
+a query.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import SyncToAsync, sync_to_async
@@ -13,6 +15,8 @@ from django.db import connection
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_threads = ThreadPoolExecutor(40, thread_name_prefix="database")  # some of them read files meanwhile
 
 
 def returning(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -24,8 +28,9 @@ def returning(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 async def in_database(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call synchronous database work in the request's thread and give its connection back."""
-    return await sync_to_async(returning)(function, *args, **kwargs)
+    """Call synchronous database work in a thread and give its connection back."""
+    call = sync_to_async(returning, thread_sensitive=False, executor=_threads)
+    return await call(function, *args, **kwargs)
 
 
 def give_thread_back() -> None:

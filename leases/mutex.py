@@ -16,11 +16,11 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections, 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from leases import refusals, wakeups
-from leases.exceptions import LeaseInTransaction
+from leases.exceptions import LeaseInTransaction, UnknownService
 from leases.models import Outcome
 from leases.models import Ticket as TicketRow
 from leases.statements import STATEMENTS, Statements
-from leases.status import state_of
+from leases.status import State, state_of
 
 OFFER_SECONDS = 5.0
 """How long a grant waits to be taken up before it passes to the next in the queue."""
@@ -82,23 +82,38 @@ def try_acquire(service_id: str, owner: str) -> Grant | None:
     Sessions that lapsed, of this service and of all others, are ended and written to the history on
     the way. One statement on PostgreSQL, two on SQLite. Raises LeaseInTransaction.
     """
-    session_id = uuid4().hex
-    values = {"service_id": service_id, "session_id": session_id, "owner": owner, **_times()}
+    values = _asking(service_id, owner)
     statements = _statements()
     if connection.vendor == "postgresql":
         row = _verdict(f"WITH swept AS ({statements.sweep}) {statements.acquire}", values)
     else:
         _change(statements.sweep, {"service_id": service_id})
         row = _verdict(statements.acquire, values)
-    return None if row is None else Grant(service_id, session_id, owner, *row)
+    return None if row is None else Grant(service_id, values["session_id"], owner, *row)
 
 
 def acquire(service_id: str, owner: str) -> Grant:
-    """Take the lease, or raise ServiceBusy with the reason, UnknownService or LeaseInTransaction."""
-    grant = try_acquire(service_id, owner)
-    if grant is None:
-        raise refusals.busy(state_of(service_id), owner)
-    return grant
+    """Take the lease, or raise ServiceBusy with the reason, UnknownService or LeaseInTransaction.
+
+    On PostgreSQL a refusal is one statement, too.
+    """
+    if connection.vendor != "postgresql":
+        grant = try_acquire(service_id, owner)
+        if grant is None:
+            raise refusals.busy(state_of(service_id), owner)
+        return grant
+    values = _asking(service_id, owner)
+    statements = _statements()
+    row = _verdict(
+        f"WITH swept AS ({statements.sweep}), taken AS ({statements.acquire}) {statements.taken_or_state}",
+        values,
+    )
+    if row is None:
+        raise UnknownService(service_id)
+    taken, state = row[:3], row[3:]
+    if taken[0] is None:
+        raise refusals.busy(State(*state), owner)
+    return Grant(service_id, values["session_id"], owner, *taken)
 
 
 def renew(session: Session, *, idle_for: float = 0.0) -> float | None:
@@ -379,6 +394,10 @@ def _database() -> BaseDatabaseWrapper:
 
 def _times() -> dict[str, float]:
     return {"ttl": settings.LEASE_TTL, "idle_timeout": settings.LEASE_IDLE_TIMEOUT}
+
+
+def _asking(service_id: str, owner: str) -> dict[str, Any]:
+    return {"service_id": service_id, "session_id": uuid4().hex, "owner": owner, **_times()}
 
 
 def _holder(session: Session) -> dict[str, Any]:

@@ -82,6 +82,7 @@ POSTGRESQL = Dialect(
 )
 
 RECENT_HOLDS = 20
+STATE_COLUMNS = 15  # of `states`: the fields of `leases.status.State`
 
 
 class Statements:
@@ -272,6 +273,16 @@ class Statements:
             LEFT JOIN leases_lease AS lease ON lease.service_id = service.id
                 AND lease.session_id IS NOT NULL AND lease.expires_at > {now}
             ORDER BY service.id"""
+
+        # What was taken or, if nothing was, the state of the service: a refusal needs no second statement.
+        nothing = ", ".join(["NULL"] * STATE_COLUMNS)
+        self.taken_or_state = f"""
+            SELECT CAST(NULL AS bigint) AS token, CAST(NULL AS double precision) AS ttl,
+                CAST(NULL AS double precision) AS idle_timeout, state.*
+            FROM ({self.states}) AS state
+            WHERE id = %(service_id)s AND NOT EXISTS (SELECT 1 FROM taken)
+            UNION ALL
+            SELECT taken.*, {nothing} FROM taken"""
 
         wait = f"coalesce({dialect.elapsed.format(start='enqueued_at', end='started_at')}, 0)"
         self.today = f"""

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -190,6 +191,7 @@ sys.exit("choices" not in answer)
 """
 
 
+@cache
 def packaged_model() -> Path:
     """The GGUF file of the installed package, which is not imported: its code wants other libraries."""
     spec = importlib.util.find_spec(MODEL_PACKAGE)

@@ -372,6 +372,9 @@ def test_statements_per_verb() -> None:
 
     grants: list[mutex.Grant] = []
     assert count(lambda: grants.append(acquire("ann"))) == (2 if connection.vendor == "sqlite" else 1)
+    with pytest.raises(ServiceBusy), CaptureQueriesContext(connection) as refused:
+        mutex.acquire(LLM, "bob")
+    assert len(refused) == (3 if connection.vendor == "sqlite" else 1)
     assert count(lambda: mutex.renew(grants[0])) == 1
     assert count(lambda: mutex.renew_all({grants[0]: 0.0})) == 1
     assert count(lambda: mutex.confirm(grants[0])) == 1
