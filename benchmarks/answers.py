@@ -67,14 +67,20 @@ def texts() -> dict[str, str]:
     return {path.name: path.read_text("utf-8") for path in sorted((GOLDEN / "documents").iterdir())}
 
 
-async def ask_all() -> list[Asked]:
-    """Upload and convert the documents as a person would, and ask every question."""
-    from documents.embedders import get_embedder  # noqa: PLC0415 - Django is set up by now
+async def upload() -> dict[Any, Span]:
+    """Upload and convert the documents as a person would; where each chunk stands in its document."""
+    from leases.database import in_database  # noqa: PLC0415 - Django is set up by now
+
+    names = {await _converted(name, text): name for name, text in texts().items()}
+    return await in_database(_spans, names)
+
+
+async def ask(spans: dict[Any, Span]) -> list[Asked]:
+    """Ask every question."""
+    from documents.embedders import get_embedder  # noqa: PLC0415
     from leases.database import in_database  # noqa: PLC0415
 
     uploaded = texts()
-    names = {await _converted(name, text): name for name, text in uploaded.items()}
-    spans = await in_database(_spans, names)
     asked = []
     for question in questions():
         vector = (await get_embedder().embed([question["question"]]))[0]
@@ -111,7 +117,6 @@ async def _converted(name: str, text: str) -> UUID:
 
 
 def _spans(names: dict[UUID, str]) -> dict[Any, Span]:
-    """Where each chunk stands in the document's text."""
     from documents.models import Chunk  # noqa: PLC0415
     from documents.neighbours import Place  # noqa: PLC0415
 
@@ -229,7 +234,8 @@ def main() -> None:
     with DATABASES[chosen.database]() as os.environ["DATABASE_URL"]:
         django.setup()
         import_module("django.core.management").call_command("migrate", verbosity=0)
-        asked = asyncio.run(ask_all())
+        spans = asyncio.run(upload())
+        asked = asyncio.run(ask(spans))
     finish([summary(asked, chosen.database), *by_kind(asked)], machine("onnxruntime"), chosen.json)
     if chosen.missed:
         show_missed(asked)

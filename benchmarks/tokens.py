@@ -96,7 +96,7 @@ def main() -> None:
             httpx.Client(base_url=server.base, timeout=60) as stack,
         ):
             engine = stack.get("/engine", timeout=120).raise_for_status().json()
-            headers = {"Authorization": f"Bearer {engine['key']}"}
+            headers = {"Authorization": f"Bearer {engine['key']}", "Connection": "close"}  # as the stack does
             with httpx.Client(base_url=engine["url"], headers=headers, timeout=60) as direct:
                 contenders = {
                     STACK: several(asked_of_the_stack, stack),

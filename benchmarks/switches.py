@@ -1,0 +1,118 @@
+"""What the search would find if it were made differently: the golden set asked with one switch turned.
+
+`python -m benchmarks.switches` in the root of the project. Chunks of other lengths, passages without
+neighbours, titles and headings in front of what is embedded, other weights of meaning and keywords.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+
+import django
+
+from benchmarks.answers import FIGURES, OURS, ask, rows, upload
+from benchmarks.databases import DATABASES
+from benchmarks.rounds import Table, finish, machine, parser
+from benchmarks.server import AS_A_PUBLIC_SITE
+
+TOKENS, CHARACTERS, MEANING = 96, 1_200, 0.7
+TITLE, HEADING = "title", "heading"
+PASSAGES = {"with neighbours up to 800 characters": 800, "up to 1,000": 1_000, "without": 0}
+WEIGHTS = (0.5, 0.6, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class Made:
+    """How documents are converted: tokens of a chunk, and what stands in front of it when it is embedded."""
+
+    tokens: int = TOKENS
+    front: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        front = f", {' and '.join(self.front)} in front" if self.front else ""
+        return f"chunks of {self.tokens} tokens{front}"
+
+
+@contextmanager
+def switched(tokens: int = TOKENS, characters: int = CHARACTERS, meaning: float = MEANING) -> Iterator[None]:
+    from documents import chunking, neighbours, search  # noqa: PLC0415 - Django is set up by now
+
+    values = [
+        (chunking, "_CAPACITY", tokens - 2),
+        (chunking, "_FULL_ENOUGH", (tokens - 2) // 4),
+        (neighbours, "PASSAGE_CHARACTERS", characters),
+        (search, "MEANING", meaning),
+        (search, "KEYWORDS", 1 - meaning),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in values]
+    for module, name, value in values:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+async def embed_again(front: tuple[str, ...]) -> None:
+    """Give every chunk the vector of its text with this in front."""
+    from documents.embedders import get_embedder  # noqa: PLC0415
+    from documents.models import Chunk  # noqa: PLC0415
+    from leases.database import in_database  # noqa: PLC0415
+
+    chunks = await in_database(lambda: list(Chunk.objects.select_related("document")))
+
+    def written(chunk: Chunk) -> str:
+        parts = {TITLE: chunk.document.title, HEADING: chunk.heading}
+        return "\n".join([*(parts[part] for part in front if parts[part]), chunk.text])
+
+    vectors = await get_embedder().embed([written(chunk) for chunk in chunks])
+    for chunk, vector in zip(chunks, vectors, strict=True):
+        chunk.vector = vector
+    await in_database(Chunk.objects.bulk_update, chunks, ["vector"], 500)
+
+
+def tried(made: Made, tables: list[Table]) -> None:
+    """Convert the documents so, ask, and ask again with other switches turned."""
+    from documents.models import Document  # noqa: PLC0415
+
+    with switched(made.tokens):
+        spans = asyncio.run(upload())
+        if made.front:
+            asyncio.run(embed_again(made.front))
+    variants: dict[str, dict[str, float]] = {"": {}, " without neighbours": {"characters": 0}}
+    if made == Made():
+        variants |= {f", {name}": {"characters": size} for name, size in PASSAGES.items()}
+        variants |= {f", meaning weighs {weight}": {"meaning": weight} for weight in WEIGHTS}
+        del variants[" without neighbours"]
+    for name, switches in variants.items():
+        with switched(**switches):  # type: ignore[arg-type]
+            means = rows(asyncio.run(ask(spans)), OURS).mean(axis=0)
+        table = Table(f"{made}{name}, {len(spans)} chunks")
+        for figure, mean in zip(FIGURES, means.tolist(), strict=True):
+            table.figure(figure, [mean], "")
+        print(table.title, means.round(3), flush=True)
+        tables.append(table)
+    Document.objects.all().delete()
+
+
+def main() -> None:
+    chosen = parser(__doc__, rounds=1).parse_args()
+    os.environ |= AS_A_PUBLIC_SITE
+    tables: list[Table] = []
+    with DATABASES["SQLite"]() as os.environ["DATABASE_URL"]:
+        django.setup()
+        import_module("django.core.management").call_command("migrate", verbosity=0)
+        for made in (
+            *(Made(), Made(front=(TITLE,)), Made(front=(TITLE, HEADING))),
+            *(Made(tokens) for tokens in (64, 128, 192, 256)),
+        ):
+            tried(made, tables)
+    finish(tables, machine("onnxruntime"), chosen.json)
+
+
+if __name__ == "__main__":
+    main()
