@@ -4,12 +4,14 @@ Small chunks are found more often, and longer passages hold more answers: with b
 `benchmarks/` has 94 of 100 answers among the first five where chunks as long as the passages had 89.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import Q
 
 from documents.models import Chunk
 
@@ -44,7 +46,7 @@ def passages(ranked: Sequence[tuple[int, Place]], count: int) -> dict[int, Passa
     found: dict[int, Passage] = {}
     for first in range(0, len(ranked), _AT_ONCE):
         some = ranked[first : first + _AT_ONCE]
-        texts = _texts([pk for pk, _ in some])
+        texts = _texts(place for _, place in some)
         for pk, place in some:
             if place in texts and place not in taken:
                 places = _around(place, texts, taken)
@@ -55,12 +57,13 @@ def passages(ranked: Sequence[tuple[int, Place]], count: int) -> dict[int, Passa
     return found
 
 
-def _texts(ids: Sequence[int]) -> dict[Place, str]:
-    """The texts of these chunks and of all that are within their reach."""
-    near = Chunk.objects.annotate(of=F("document__chunks__id"), at=F("document__chunks__index")).filter(
-        of__in=ids, index__range=(F("at") - REACH, F("at") + REACH)
-    )
-    rows = near.order_by().values_list("document_id", "index", "text")
+def _texts(places: Iterable[Place]) -> dict[Place, str]:
+    """The texts of the chunks at these places and within their reach."""
+    near: dict[UUID, set[int]] = {}
+    for document, number in places:
+        near.setdefault(document, set()).update(range(max(number - REACH, 0), number + REACH + 1))
+    conditions = (Q(document=document, index__in=numbers) for document, numbers in near.items())
+    rows = Chunk.objects.filter(reduce(or_, conditions)).values_list("document_id", "index", "text")
     return {Place(document, number): text for document, number, text in rows}
 
 
