@@ -67,6 +67,8 @@ class Recorder:
 
     def watch_mutex(self) -> None:
         """Write down every verb that this process calls, whoever calls it. The verbs themselves are real."""
+        from django.db import connection
+
         from leases import mutex
 
         def granted(grant: mutex.Grant | None) -> dict[str, Any]:
@@ -87,6 +89,10 @@ class Recorder:
             "step_aside": lambda _: {"ok": True},
         }.items():
             setattr(mutex, name, self.wrap(name, getattr(mutex, name), describe))  # type: ignore[arg-type]
+        if (
+            connection.vendor == "postgresql"
+        ):  # elsewhere it calls try_acquire
+            mutex.acquire = self.wrap("try_acquire", mutex.acquire, granted)
 
 
 @contextmanager

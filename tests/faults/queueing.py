@@ -81,6 +81,7 @@ class Counts:
             (Waiting, "leave", self._tagged("leaving", Waiting.leave)),
             (Waiting, "step_aside", self._tagged("leaving", Waiting.step_aside)),
             (mutex, "try_acquire", self._tagged("asking", mutex.try_acquire)),
+            (mutex, "acquire", self._tagged("asking", mutex.acquire)),
             (holding, "state_of", self._tagged("leaving", state_of)),  # for the words of a refusal
         ]
         for target, name, function in patches:
