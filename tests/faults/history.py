@@ -89,9 +89,7 @@ class Recorder:
             "step_aside": lambda _: {"ok": True},
         }.items():
             setattr(mutex, name, self.wrap(name, getattr(mutex, name), describe))  # type: ignore[arg-type]
-        if (
-            connection.vendor == "postgresql"
-        ):  # elsewhere it calls try_acquire
+        if connection.vendor == "postgresql":  # elsewhere it calls try_acquire
             mutex.acquire = self.wrap("try_acquire", mutex.acquire, granted)
 
 
