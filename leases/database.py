@@ -2,8 +2,7 @@
 
 A thread that has once asked the database keeps its connection until its request ends. A request that
 waits for a model would keep it for minutes, and a dozen of them would use up the pool for everybody.
-The thread that asgiref makes for each request is kept for as long, too, and making it takes as long as
-a query.
+The thread that asgiref makes for each request is kept for as long, too.
 """
 
 from collections.abc import Callable
