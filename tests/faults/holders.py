@@ -230,14 +230,14 @@ async def _hold_beside_transaction(service: str, owner: str, seconds: float, wai
     async def work() -> None:
         invoked = time.time()
         async with ahold(service, owner, Turn(wait=wait)) as held:
-            returned = time.time()
             row = await Lease.objects.aget(service=service)
+            looked = time.time()  # afterwards, as a heartbeat may have come before the look
             assert row.started_at is not None
             assert row.expires_at is not None
             say(
                 token=held.grant.fencing_token,
                 in_transaction=await sync_to_async(lambda: connection.in_atomic_block)(),
-                left=row.expires_at.timestamp() - returned,
+                left=row.expires_at.timestamp() - looked,
                 started_after=row.started_at.timestamp() - invoked,
             )
             granted.set()
