@@ -42,7 +42,7 @@ class Chat(ConversationView, GuardedView):
 
     @schema.chat
     async def post(self, request: Request) -> HttpResponseBase:
-        asked = await valid(shapes.ChatRequest(data=request.data))
+        asked = await valid(shapes.ChatRequest, request)
         question = Question(
             message=asked["message"],
             context=asked["context"],
@@ -64,7 +64,7 @@ class DocumentChat(ConversationView, GuardedView):
     @schema.document_chat
     async def post(self, request: Request) -> HttpResponseBase:
         began = monotonic()
-        asked = await valid(shapes.DocumentChatRequest(data=request.data))
+        asked = await valid(shapes.DocumentChatRequest, request)
         question = Question(
             message=asked["message"],
             history=asked["conversationHistory"] or None,
@@ -95,7 +95,7 @@ class ConversationList(ConversationView):
 
     @schema.list_conversations
     def get(self, request: Request) -> Response:
-        words = valid_now(shapes.ConversationQuery(data=request.query_params))["search"]
+        words = valid_now(shapes.ConversationQuery, request.query_params)["search"]
         conversations = self.conversations.matching(words) if words else self.conversations
         return Response(
             {
@@ -107,7 +107,7 @@ class ConversationList(ConversationView):
 
     @schema.create_conversation
     def post(self, request: Request) -> Response:
-        asked = valid_now(shapes.NewConversation(data=request.data))
+        asked = valid_now(shapes.NewConversation, request.data)
         conversation = Conversation.objects.create(owner=settle_owner(request), title=asked["title"])
         return Response(
             {"success": True, **shapes.conversation_fields(conversation)}, status=status.HTTP_201_CREATED
@@ -132,7 +132,7 @@ class ConversationDetail(ConversationView):
     @schema.change_conversation
     def patch(self, request: Request, session_id: str) -> Response:
         conversation = self.conversations.pick_one(session_id)
-        asked = valid_now(shapes.ConversationChange(data=request.data))
+        asked = valid_now(shapes.ConversationChange, request.data)
         changes: dict[str, Any] = {}
         if "title" in asked:
             changes["title"] = asked["title"]

@@ -13,12 +13,17 @@ if settings.METRICS_DIR:  # servers only; prometheus_client looks for this when 
 
 import django
 from django.core.handlers.asgi import ASGIHandler
+from django.core.signals import request_started
+from django.db import close_old_connections, reset_queries
 
 django.setup(set_prefix=False)
 
 from config.middleware import on_the_loop
 
 settings.MIDDLEWARE = on_the_loop(settings.MIDDLEWARE)
+for tidying_up in (close_old_connections, reset_queries):
+    # A request's thread is new and has no connection yet: a trip to it, to do nothing.
+    request_started.disconnect(tidying_up)
 django_application = ASGIHandler()
 
 from config.body_limit import BodyLimit

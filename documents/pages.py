@@ -28,7 +28,7 @@ from documents.search import Found, Hit, find
 from documents.uploads import FILE_MAX_BYTES, STORED_WITHOUT_TEXT, store_file, store_pasted
 from leases.database import in_database
 from leases.exceptions import LeaseError
-from leases.fields import valid, valid_now
+from leases.fields import valid_now
 from leases.owners import owner_of, settle_owner
 from leases.turn import Turn
 
@@ -175,11 +175,11 @@ def _told(request: HttpRequest, work: Callable[..., Document], *args: Any) -> No
 
 
 def _store_file(request: HttpRequest, file: "UploadedFile[Any] | None") -> Document:
-    return store_file(valid_now(shapes.UploadedFile(data={"file": file})), partial(settle_owner, request))
+    return store_file(valid_now(shapes.UploadedFile, {"file": file}), partial(settle_owner, request))
 
 
 def _store_pasted(request: HttpRequest) -> Document:
-    sent = valid_now(shapes.PastedDocument(data=request.POST.dict()))
+    sent = valid_now(shapes.PastedDocument, request.POST.dict())
     return store_pasted(sent, partial(settle_owner, request))
 
 
@@ -190,15 +190,13 @@ def _pick(request: HttpRequest, document_id: str) -> Document:
 async def _found(request: HttpRequest) -> Found | None:
     if not request.GET.get("q", "").strip():
         return None
-    asked = await valid(shapes.SearchRequest(data={"query": request.GET["q"], "limit": FOUND}))
+    asked = valid_now(shapes.SearchRequest, {"query": request.GET["q"], "limit": FOUND})
     owner = await in_database(owner_of, request)
     return await find(owner, asked["query"], document_ids=None, limit=asked["limit"])
 
 
 def _list_page(request: HttpRequest, found: Found | None) -> HttpResponse:
-    asked = valid_now(
-        shapes.PageRequest(data={name: request.GET.get(name, "") for name in ("search", "cursor")})
-    )
+    asked = valid_now(shapes.PageRequest, {name: request.GET.get(name, "") for name in ("search", "cursor")})
     mine = Document.objects.for_owner(owner_of(request))
     chosen = mine.filter(title__icontains=asked["search"]) if asked["search"] else mine
     documents, cursor = page(chosen, asked["cursor"], LISTED)

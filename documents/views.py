@@ -40,7 +40,7 @@ class DocumentList(DocumentView):
 
     @schema.list_documents
     def get(self, request: Request) -> Response:
-        asked = valid_now(shapes.PageRequest(data=request.query_params))
+        asked = valid_now(shapes.PageRequest, request.query_params)
         documents = self.documents
         if words := asked["search"]:
             documents = documents.filter(
@@ -73,9 +73,9 @@ class Upload(DocumentList):
     def post(self, request: Request) -> Response:
         owner = partial(settle_owner, request)
         if is_form(request):
-            document = store_file(valid_now(shapes.UploadedFile(data=request.data)), owner)
+            document = store_file(valid_now(shapes.UploadedFile, request.data), owner)
         else:
-            document = store_pasted(valid_now(shapes.PastedDocument(data=request.data)), owner)
+            document = store_pasted(valid_now(shapes.PastedDocument, request.data), owner)
         message = f"“{document.title}” is uploaded. Convert it to find it by meaning."
         body = {
             "success": True,
@@ -115,7 +115,7 @@ class DocumentChunks(DocumentView):
 
     @schema.list_chunks
     def get(self, request: Request, document_id: str) -> Response:
-        asked = valid_now(shapes.ChunkPageRequest(data=request.query_params))
+        asked = valid_now(shapes.ChunkPageRequest, request.query_params)
         document = self.documents.pick_one(document_id)
         chunks = document.chunks.order_by("index").filter(index__gte=asked["cursor"]).defer("vector")
         rows: list[Chunk] = list(chunks[: asked["limit"] + 1])
@@ -140,7 +140,7 @@ class Conversions(DocumentView, GuardedView):
 
     @schema.process_document
     async def post(self, request: Request) -> HttpResponseBase:
-        document_id = (await valid(self.request_shape(data=request.data)))["document_id"]
+        document_id = (await valid(self.request_shape, request))["document_id"]
         document = await in_database(self.documents.pick_one, document_id)
 
         async def work(turn: Turn) -> dict[str, Any]:
@@ -166,14 +166,13 @@ class Search(DocumentView):
     @schema.search
     async def get(self, request: Request) -> Response:
         asked = {"query": request.query_params.get("q", ""), "limit": request.query_params.get("limit", 10)}
-        return await self._search(asked)
+        return await self._search(valid_now(shapes.SearchRequest, asked))
 
     @schema.search_among
     async def post(self, request: Request) -> Response:
-        return await self._search(request.data)
+        return await self._search(await valid(shapes.SearchRequest, request))
 
-    async def _search(self, data: Any) -> Response:
-        asked = await valid(shapes.SearchRequest(data=data))
+    async def _search(self, asked: dict[str, Any]) -> Response:
         found = await find(
             self.owner, asked["query"], document_ids=asked["documentIds"], limit=asked["limit"]
         )

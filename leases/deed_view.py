@@ -36,7 +36,7 @@ class DeedView(OwnedView):
     missed: str
 
     def post(self, request: Request, **what: str) -> Response:
-        asked = valid_now(self.shape(data=request.data))
+        asked = valid_now(self.shape, request.data)
         if self.carry_out(request.user.get_username(), asked, **what):
             return Response({"success": True, "message": self.done})
         return Response({"success": False, "error": self.missed}, status=409)

@@ -86,7 +86,10 @@ STATE_COLUMNS = 15  # of `states`: the fields of `leases.status.State`
 
 
 class Statements:
-    """The SQL of every verb in one dialect. Lock order on PostgreSQL: the lease, then a ticket."""
+    """The SQL of every verb in one dialect. Lock order on PostgreSQL: the lease, then a ticket.
+
+    Without indentation: psycopg remembers what it made of a statement up to 4096 characters only.
+    """
 
     # Only the holder of exactly this grant: the session, whose it is, and the token it was given.
     HOLDER = """service_id = %(service_id)s AND session_id = %(session_id)s
@@ -299,6 +302,10 @@ class Statements:
                 ) AS held
             ) AS ordered
             GROUP BY service_id"""
+
+        for name, text in vars(self).items():
+            if isinstance(text, str):
+                setattr(self, name, "\n".join(line.strip() for line in text.strip().splitlines()))
 
     def _hand_over(
         self, ending: str, *, ended_as: str, ended_by: str = "''", ended_reason: str = "''"

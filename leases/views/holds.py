@@ -17,7 +17,7 @@ class HoldList(OwnedView):
 
     @resource_schema.list_holds
     def get(self, request: Request) -> Response:
-        asked = valid_now(shapes.HoldPage(data=request.query_params))
+        asked = valid_now(shapes.HoldPage, request.query_params)
         may_see = may(request, "leases.view_hold")
         holds = Hold.objects.all() if may_see else Hold.objects.for_owner(self.owner)
         for field, column in (("service", "service_id"), ("outcome", "outcome"), ("cursor", "pk__lt")):

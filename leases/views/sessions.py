@@ -65,7 +65,7 @@ class SessionView(OwnedView):
     permission_classes = [IsAuthenticated]
 
     def session(self, request: Request, service_id: str) -> Session:
-        asked = valid_now(shapes.SessionProof(data=request.data))
+        asked = valid_now(shapes.SessionProof, request.data)
         return Session(service_id, asked["secret"], self.owner or "", asked["fencingToken"])
 
     def ended(self, session: Session) -> Outcome:

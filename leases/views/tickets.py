@@ -19,7 +19,7 @@ class TicketList(OwnedView):
 
     @resource_schema.list_tickets
     def get(self, request: Request) -> Response:
-        asked = valid_now(shapes.Page(data=request.query_params))
+        asked = valid_now(shapes.Page, request.query_params)
         tickets = Ticket.objects.live()
         if not may(request, "leases.view_ticket"):
             tickets = tickets.for_owner(self.owner)

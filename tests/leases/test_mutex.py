@@ -4,6 +4,7 @@
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 
 import pytest
 from django.db import connection, transaction
@@ -226,6 +227,21 @@ def test_renewing_many_waits_for_none_that_is_being_written_under() -> None:
         writing.join()
         with connection.cursor() as cursor:
             cursor.execute("RESET lock_timeout")
+
+
+def test_no_statement_is_too_long_for_psycopg_to_remember() -> None:
+    """It takes a longer one apart anew each time, a quarter of a millisecond for the acquiring one."""
+    if connection.vendor == "sqlite":
+        pytest.skip("psycopg is for PostgreSQL")
+    psycopg_queries = import_module("psycopg._queries")
+
+    def pair() -> tuple[int, int]:
+        mutex.release(mutex.acquire(LLM, "ann"))
+        remembered = psycopg_queries._query2pg.cache_info()
+        return remembered.hits, remembered.misses
+
+    (hits, misses), after = pair(), pair()
+    assert after == (hits + 2, misses)
 
 
 def test_only_a_release_is_not_waited_for_until_it_is_on_the_disk() -> None:
