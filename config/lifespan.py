@@ -18,12 +18,12 @@ from leases.waiting import turn_away
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_SECONDS = 10.0  # a larger model goes on loading while the server already answers
+WARM_UP_AFTER = 1.0  # s: loading holds the interpreter for most of a second, and a new server answers first
 RELEASE_SECONDS = 5.0
 
 
 class Lifespan:
-    """ASGI middleware: loads both engines at the start, gives every lease back at the end.
+    """ASGI middleware: begins to load both engines at the start, gives every lease back at the end.
 
     A signal to end sends those away at once who wait in a queue, and lets those finish who are being
     served. The server stops waiting for its requests after its grace period and then sends the end;
@@ -39,10 +39,9 @@ class Lifespan:
             await self.application(scope, receive, send)
             return
         await receive()
-        self._warming = asyncio.create_task(warm_up())
-        await asyncio.wait({self._warming}, timeout=WARM_UP_SECONDS)
         gc.collect()
         gc.freeze()  # what is there by now stays: looking through it would stop all requests for 100 ms
+        self._warming = asyncio.create_task(warm_up())
         if threading.current_thread() is threading.main_thread():
             wind_down_on_signals(asyncio.get_running_loop())
         await send({"type": "lifespan.startup.complete"})
@@ -53,12 +52,16 @@ class Lifespan:
 
 
 async def warm_up() -> None:
-    """Load both engines, so that nobody's first question waits for it. What fails shows in the status
-    too; the server goes on, since the other engine may well work."""
+    """Load both engines in the background, a moment after the start: whoever asks before waits for it.
+
+    What fails shows in /readyz too; the server goes on, since the other engine may well work.
+    """
+    await asyncio.sleep(WARM_UP_AFTER)
     loading = (get_engine().warm_up(), get_embedder().warm_up())
     for failure in await asyncio.gather(*loading, return_exceptions=True):
         if failure is not None:
             logger.error("An engine could not be loaded.", exc_info=failure)
+    gc.freeze()
 
 
 def wind_down_on_signals(loop: asyncio.AbstractEventLoop) -> None:

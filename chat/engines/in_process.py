@@ -40,8 +40,8 @@ class InProcessEngine(Engine):
     """Loads its model once per process, in a thread, when it is first needed or by `warm_up()`.
 
     `model` is the path of a GGUF file; empty means the model of the installed package. The library
-    keeps the interpreter busy while it reads the file (0.4 s for that model), so warm up before
-    serving. `timeout` is as for `OpenAICompatibleEngine`.
+    keeps the interpreter busy while it reads the file (0.4 s for that model), so warm up before it
+    is needed. `timeout` is as for `OpenAICompatibleEngine`.
     """
 
     def __init__(self, model: str = "", *, context_window: int | None = None, timeout: float = 60.0) -> None:
