@@ -1,7 +1,8 @@
 """What the search would find if it were made differently: the golden set asked with one switch turned.
 
 `python -m benchmarks.switches` in the root of the project. Chunks of other lengths, passages without
-neighbours, titles and headings in front of what is embedded, other weights of meaning and keywords.
+neighbours, titles and headings in front of what is embedded, overlap, other weights of meaning and
+keywords.
 """
 
 import asyncio
@@ -26,14 +27,17 @@ WEIGHTS = (0.5, 0.6, 0.8, 0.9)
 
 @dataclass(frozen=True)
 class Made:
-    """How documents are converted: tokens of a chunk, and what stands in front of it when it is embedded."""
+    """How documents are converted: tokens of a chunk, what stands in front of it when it is embedded, and
+    how many characters of the chunks before and after it are embedded with it."""
 
     tokens: int = TOKENS
     front: tuple[str, ...] = ()
+    overlap: int = 0
 
     def __str__(self) -> str:
         front = f", {' and '.join(self.front)} in front" if self.front else ""
-        return f"chunks of {self.tokens} tokens{front}"
+        overlap = f", {self.overlap} characters of its neighbours" if self.overlap else ""
+        return f"chunks of {self.tokens} tokens{front}{overlap}"
 
 
 @contextmanager
@@ -57,8 +61,8 @@ def switched(tokens: int = TOKENS, characters: int = CHARACTERS, meaning: float 
             setattr(module, name, value)
 
 
-async def embed_again(front: tuple[str, ...]) -> None:
-    """Give every chunk the vector of its text with this in front."""
+async def embed_again(made: Made) -> None:
+    """Give every chunk the vector of its text with what is to stand in front of it and around it."""
     from documents.embedders import get_embedder  # noqa: PLC0415
     from documents.models import Chunk  # noqa: PLC0415
     from leases.database import in_database  # noqa: PLC0415
@@ -67,7 +71,8 @@ async def embed_again(front: tuple[str, ...]) -> None:
 
     def written(chunk: Chunk) -> str:
         parts = {TITLE: chunk.document.title, HEADING: chunk.heading}
-        return "\n".join([*(parts[part] for part in front if parts[part]), chunk.text])
+        around = chunk.document.text[max(chunk.start - made.overlap, 0) : chunk.end + made.overlap]
+        return "\n".join([*(parts[part] for part in made.front if parts[part]), around])
 
     vectors = await get_embedder().embed([written(chunk) for chunk in chunks])
     for chunk, vector in zip(chunks, vectors, strict=True):
@@ -81,8 +86,8 @@ def tried(made: Made, tables: list[Table]) -> None:
 
     with switched(made.tokens):
         spans = asyncio.run(upload())
-        if made.front:
-            asyncio.run(embed_again(made.front))
+        if made.front or made.overlap:
+            asyncio.run(embed_again(made))
     variants: dict[str, dict[str, float]] = {"": {}, " without neighbours": {"characters": 0}}
     if made == Made():
         variants |= {f", {name}": {"characters": size} for name, size in PASSAGES.items()}
@@ -108,6 +113,7 @@ def main() -> None:
         import_module("django.core.management").call_command("migrate", verbosity=0)
         for made in (
             *(Made(), Made(front=(TITLE,)), Made(front=(TITLE, HEADING))),
+            *(Made(overlap=characters) for characters in (60, 120, 240)),
             *(Made(tokens) for tokens in (64, 128, 192, 256)),
         ):
             tried(made, tables)
