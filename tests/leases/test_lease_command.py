@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
+from select import select
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ LLM, VECTORS = "lightweight-llm", "vector-convert"
 FAST = {"LEASE_TTL": "3", "LEASE_HEARTBEAT": "0.2"}
 HEARTBEAT = 0.2
 SLACK = 3.0  # seconds that a busy machine may need more
+PATIENCE = 60.0  # s: what a terminal does not show by then it never will
 
 Run = Callable[..., "subprocess.Popen[str]"]
 
@@ -411,8 +413,9 @@ class TestSignals:
 
 class TestTerminal:
     def test_the_command_has_the_terminal_and_ctrl_c_is_its_affair(self) -> None:
+        # Short sleeps: a shell that is told while it starts a command answers when that has ended.
         with Terminal(
-            "sh", "-c", "trap 'echo told; exit 9' INT; read word; echo got $word; sleep 1000"
+            "sh", "-c", "trap 'echo told; exit 9' INT; read word; echo got $word; while :; do sleep 0.1; done"
         ) as tty:
             tty.write("hello\n")
             tty.read_until("got hello")
@@ -457,6 +460,7 @@ class Terminal:
     def read_until(self, text: str) -> str:
         found = ""
         while text not in found:
+            assert select([self._fd], [], [], PATIENCE)[0], f"no {text!r} in {found!r}"
             found += os.read(self._fd, 1000).decode()
         return found
 
