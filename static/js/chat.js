@@ -32,6 +32,12 @@ function write(text) {
   keepDraft();
 }
 
+/** A message that was not kept is in the box again, before what was written there meanwhile. */
+function giveBack(message) {
+  const written = box.value.trim();
+  write(written && written !== message ? `${message}\n\n${box.value}` : message);
+}
+
 // -- messages -------------------------------------------------------------------------------------
 
 const atEnd = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 120;
@@ -161,7 +167,7 @@ function showPlace(answer, data) {
 }
 
 async function send(message) {
-  if (asking) return;
+  if (asking || said.inert) return;
   asking = new AbortController();
   busy(true);
   const question = addMessage("user", message);
@@ -172,7 +178,7 @@ async function send(message) {
   let started = false;
   try {
     await begin();
-    write("");
+    write(box.value.trim() === message ? "" : box.value); // a retry leaves alone what is being written
     localStorage.setItem(waitingKey(), message);
     const documents = [...chosen];
     const about = documents.length && { documentIds: documents, temperature: 0.1 }; // facts, no inventions
@@ -239,14 +245,14 @@ function explain(error, answer, text, message, started) {
   setText(answer, "assistant", text);
   if (error.name === "AbortError") {
     markIncomplete(answer, text || started ? "You stopped this answer." : "You left the queue. Your message is below.");
-    if (!text) write(message);
+    if (!text) giveBack(message);
     return;
   }
   const sentence = error.message || "Something went wrong. Please try again.";
   markIncomplete(answer, sentence);
   toast(sentence, error.body?.serviceUnavailable ? "busy" : "error");
   announce(sentence);
-  if (!text) write(message); // nothing of it was kept: the message is in the box again
+  if (!text) giveBack(message);
 }
 
 /** The server's ids of what was said, so that it can be edited; and the title that it chose. */
@@ -265,15 +271,20 @@ async function synchronise() {
   }
 }
 
-async function forgetFrom(element) {
-  const first = element;
-  // Its id may still be on its way here; a message that was never kept has none.
-  if (!first.dataset.id && conversation) await synchronise();
-  if (first.dataset.id) {
-    await ask(`/api/conversations/${conversation}/messages/${first.dataset.id}`, { method: "DELETE" });
+/** Takes back a message and what follows it; meanwhile nothing else is taken back, or said after it. */
+async function forgetFrom(first) {
+  said.inert = true;
+  try {
+    // Its id may still be on its way here; a message that was never kept has none.
+    if (!first.dataset.id && conversation) await synchronise();
+    if (first.dataset.id) {
+      await ask(`/api/conversations/${conversation}/messages/${first.dataset.id}`, { method: "DELETE" });
+    }
+    while (first.nextElementSibling?.classList.contains("message")) first.nextElementSibling.remove();
+    first.remove();
+  } finally {
+    said.inert = false;
   }
-  while (first.nextElementSibling?.classList.contains("message")) first.nextElementSibling.remove();
-  first.remove();
 }
 
 async function edit(element) {
@@ -297,10 +308,9 @@ async function retry(element) {
   const { text } = question;
   try {
     await forgetFrom(question);
-    if (box.value === text) write("");
     await send(text);
   } catch (error) {
-    write(text);
+    giveBack(text);
     toast(error.message, "error");
   }
 }

@@ -207,12 +207,15 @@ class TestTiming:
         database(mutex.acquire, LLM, "somebody")
         page.goto("/")
         send(page, "My precious words")
+        expect(page.locator(".waiting")).to_be_visible()
+        page.get_by_label("Your message").fill("and what came to mind meanwhile")
         page.get_by_role("button", name="Leave the queue").click()
         answered(page)
-        expect(page.get_by_label("Your message")).to_have_value("My precious words")
+        both = "My precious words\n\nand what came to mind meanwhile"
+        expect(page.get_by_label("Your message")).to_have_value(both)
         expect(page.locator(".incomplete")).to_contain_text("You left the queue")
         page.reload()
-        expect(page.get_by_label("Your message")).to_have_value("My precious words")
+        expect(page.get_by_label("Your message")).to_have_value(both)
         assert not database(lambda: Ticket.objects.live().exists())
 
     def test_a_forced_end_is_said_where_the_answer_would_be(
@@ -294,12 +297,35 @@ class TestTiming:
         expect(page.get_by_label("Your message")).to_have_value("first")
         expect(page.locator(".message")).to_have_count(0)
 
+    def test_nothing_is_said_or_taken_back_while_a_message_is_taken_back(
+        self, page: Page, slow: Slow
+    ) -> None:
+        held: list[Route] = []
+        page.route("**/api/conversations/*/messages/*", lambda route: held.append(route))  # noqa: PLW0108 (playwright marks it)
+        slow.finish.set()
+        page.goto("/")
+        send(page, "first")
+        answered(page)
+        with page.expect_request("**/messages/*"):
+            page.get_by_role("button", name="Retry").click()
+        send(page, "second")
+        expect(page.get_by_label("Your message")).to_have_value("second")
+        expect(page.locator(".message")).to_have_count(2)
+        page.get_by_role("button", name="Edit").click(force=True)  # a person's click, that nothing waits for
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        held[0].continue_()
+        expect(page.get_by_role("button", name="Edit")).to_be_visible()
+        assert [route.request.method for route in held] == ["DELETE"]
+        assert page.locator(".message.user .prose").inner_text() == "first"
+        expect(page.get_by_label("Your message")).to_have_value("second")
+
     def test_edit_and_retry(self, page: Page, slow: Slow) -> None:
         slow.finish.set()
         page.goto("/")
         send(page, "first")
         answered(page)
-        page.get_by_role("button", name="Retry").click()
+        with page.expect_request("**/api/lightweight-llm/chat"):
+            page.get_by_role("button", name="Retry").click()
         answered(page)
         expect(page.locator(".message")).to_have_count(2)
         page.get_by_role("button", name="Edit").click()
