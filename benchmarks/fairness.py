@@ -18,7 +18,10 @@ PROCESSES = {2: 2, 8: 8, 32: 32, 200: 4}
 """By the number of callers; where there are fewer processes than callers, these are tasks of asyncio."""
 READY = 0.1  # seconds for each caller of a process to connect, until all begin
 TURNS = 6
-"""So many each at least, on average: with few turns in all, not all can have equally many."""
+"""So many each, on average: with few turns in all, not all can have equally many."""
+WARM_UP = 5.0
+"""Seconds in which our rate is found; until 200 callers have all asked, hardly a turn is given."""
+LONGEST = 30.0  # seconds of a contest, whatever the rate
 
 
 def fairness(turns: Sequence[int]) -> float:
@@ -54,8 +57,8 @@ def contest(working: Sequence[Hand], callers: int, seconds: float, name: str) ->
 def measure(working: Sequence[Hand], how: str, callers: int, seconds: float, rounds: int) -> Table:
     for name in (ADVISORY, *PEERS):
         contest(working, callers, 1, name)  # warms up
-    rate = contest(working, callers, 1, OURS)["rate"]
-    seconds = max(seconds, TURNS * callers / max(rate, 1))
+    rate = contest(working, callers, WARM_UP, OURS)["rate"]
+    seconds = min(max(seconds, TURNS * callers / max(rate, 1)), LONGEST)
     contenders: dict[str, Callable[[], Mapping[str, float]]] = {
         name: partial(contest, working, callers, seconds, name) for name in (OURS, ADVISORY, *PEERS)
     }

@@ -15,6 +15,9 @@ import django
 from django.core.handlers.asgi import ASGIHandler
 from django.core.signals import request_started
 from django.db import close_old_connections, reset_queries
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import set_urlconf
 
 django.setup(set_prefix=False)
 
@@ -24,7 +27,19 @@ settings.MIDDLEWARE = on_the_loop(settings.MIDDLEWARE)
 for tidying_up in (close_old_connections, reset_queries):
     # A request's thread is new and has no connection yet: a trip to it, to do nothing.
     request_started.disconnect(tidying_up)
-django_application = ASGIHandler()
+
+
+class Handler(ASGIHandler):
+    """Django's, without the thread in which it logs that an answer says no: config.requests logs them all."""
+
+    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
+        set_urlconf(settings.ROOT_URLCONF)
+        response: HttpResponseBase = await self._middleware_chain(request)  # type: ignore[attr-defined]
+        response._resource_closers.append(request.close)  # type: ignore[attr-defined]
+        return response
+
+
+django_application = Handler()
 
 from config.body_limit import BodyLimit
 from config.lifespan import Lifespan

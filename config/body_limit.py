@@ -16,7 +16,10 @@ class BodyTooLarge(Exception):  # noqa: N818
 
 
 class BodyLimit:
-    """ASGI middleware: 413 for a body over its path's limit, declared or not, before it is stored."""
+    """ASGI middleware: 413 for a body over its path's limit, declared or not, before it is stored.
+
+    A body that came in pieces, without a length, is given the length it had: DRF takes it for empty else.
+    """
 
     def __init__(self, application: Callable[[Any, Any, Any], Awaitable[None]]) -> None:
         self.application = application
@@ -30,7 +33,8 @@ class BodyLimit:
             if scope["path"] in settings.UPLOAD_PATHS
             else settings.REQUEST_MAX_BYTES
         )
-        if _declared_length(scope) > most:
+        declared = _declared_length(scope)
+        if (declared or 0) > most:
             await _refuse(send, most)
             return
         received = 0
@@ -41,6 +45,10 @@ class BodyLimit:
             received += len(message.get("body", b""))
             if received > most:
                 raise BodyTooLarge
+            complete = message["type"] == "http.request" and not message.get("more_body", False)
+            if complete and received and declared is None:
+                # Django makes its request of the scope when the body is complete.
+                scope["headers"] = [*scope["headers"], (b"content-length", b"%d" % received)]
             return message
 
         try:
@@ -49,11 +57,11 @@ class BodyLimit:
             await _refuse(send, most)
 
 
-def _declared_length(scope: Message) -> int:
+def _declared_length(scope: Message) -> int | None:
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value) if value.isdigit() else 0
-    return 0
+    return None
 
 
 async def _refuse(send: Send, most: int) -> None:

@@ -115,7 +115,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "csp",
     "rest_framework",
-    "adrf",
     "knox",
     "drf_spectacular",
     "drf_spectacular_sidecar",

@@ -15,6 +15,15 @@ handler404 = "config.errors.not_found"
 handler500 = "config.errors.server_error"
 
 urlpatterns = [
+    # Django tries one after the other, so what programs ask all the time comes first.
+    path("api/", include("chat.urls")),
+    path("api/", include("leases.urls")),
+    path("api/", include("documents.urls")),
+    re_path(r"^api/?$", api.Root.as_view(), name="api"),
+    re_path(r"^api/schema/?$", api.Description.as_view(), name="schema"),
+    re_path(r"^api/docs/?$", api.Docs.as_view(), name="docs"),
+    re_path(r"^api/auth/token/?$", tokens.Tokens.as_view(), name="token"),
+    re_path(r"^api(?:/|$)", errors.api_not_found),  # the last of them
     path("", throttled(chat_pages.ChatPage.as_view()), name="chat-page"),
     path("c/<uuid:session_id>/", throttled(chat_pages.ChatPage.as_view()), name="conversation-page"),
     path("c/<uuid:session_id>/export.<str:kind>", chat_pages.Export.as_view(), name="export"),
@@ -32,12 +41,4 @@ urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("metrics", metrics.metrics, name="metrics"),
-    re_path(r"^api/?$", api.Root.as_view(), name="api"),
-    re_path(r"^api/schema/?$", api.Description.as_view(), name="schema"),
-    re_path(r"^api/docs/?$", api.Docs.as_view(), name="docs"),
-    re_path(r"^api/auth/token/?$", tokens.Tokens.as_view(), name="token"),
-    path("api/", include("leases.urls")),
-    path("api/", include("documents.urls")),
-    path("api/", include("chat.urls")),
-    re_path(r"^api(?:/|$)", errors.api_not_found),  # the last of them
 ]

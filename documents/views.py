@@ -10,7 +10,6 @@ from rest_framework import status
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
 
 from documents import schema
 from documents import serializers as shapes
@@ -61,7 +60,7 @@ class Upload(DocumentList):
     """POST: a new document, pasted as JSON or sent as a file. GET: the list, as DocumentList."""
 
     costly_methods = ("POST",)
-    parser_classes = [*api_settings.DEFAULT_PARSER_CLASSES, MultiPartParser]
+    parser_classes = [*OwnedView.parser_classes, MultiPartParser]
     serializer_class = shapes.UploadedFile  # the browsable page's form
 
     @schema.list_uploads

@@ -5,9 +5,11 @@ waits for a model would keep it for minutes, and a dozen of them would use up th
 The thread that asgiref makes for each request is kept for as long, too.
 """
 
+import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, ParamSpec, TypeVar
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connection
@@ -30,6 +32,34 @@ async def in_database(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
     """Call synchronous database work in a thread and give its connection back."""
     call = sync_to_async(returning, thread_sensitive=False, executor=_threads)
     return await call(function, *args, **kwargs)
+
+
+class Together(Generic[T]):
+    """A question to the database that is asked once for all who ask at the same time.
+
+    Whoever comes while it is being asked waits for the next time, which begins after they came: nobody is
+    told what was true before they asked.
+    """
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function = function
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="together")
+        self._lock = threading.Lock()
+        self._next: Future[T] | None = None
+
+    async def ask(self) -> T:
+        """The answer of the next time, or the error that it ended in."""
+        with self._lock:
+            if self._next is None:
+                self._next = self._thread.submit(self._once)
+            future = self._next
+        # Whoever goes away meanwhile takes nothing from the others.
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    def _once(self) -> T:
+        with self._lock:
+            self._next = None
+        return returning(self._function)
 
 
 def give_thread_back() -> None:

@@ -63,15 +63,15 @@ class GuardedView(OwnedView):
     def undo(self) -> None:
         """Take back what the work did: its caller went away before the answer set out."""
 
-    def finalize_response(
-        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
-        final: HttpResponseBase = super().finalize_response(request, response, *args, **kwargs)
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        final = super().finalize_response(request, response, *args, **kwargs)
         if self.wait is not None:
             final["Preference-Applied"] = f"wait={self.wait:g}"
         return final
 
     def _wants_events(self) -> bool:
+        if "text/" not in self.request.headers.get("Accept", "").lower():
+            return False  # sooner than by looking at all of it
         preferred: str | None = self.request._request.get_preferred_type(["application/json", EVENTS])
         return preferred == EVENTS
 

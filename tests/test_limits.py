@@ -55,6 +55,18 @@ def test_a_body_that_declares_nothing_is_counted(server: str) -> None:
     assert httpx.get(f"{server}/api/services/status", timeout=10).status_code == 200
 
 
+def test_a_body_without_a_length_is_read_as_any_other(server: str) -> None:
+    note = b'{"title": "Note", "content": "Cats purr.", "contentType": "text"}'
+    form = httpx.Request("POST", server, files={"file": ("cats.txt", b"Cats purr. " * 10_000)})
+    for content, kind in ((note, "application/json"), (form.read(), form.headers["Content-Type"])):
+        pieces = iter([content[:20], content[20:]])
+        answer = httpx.post(
+            f"{server}/api/RAG/upload", content=pieces, headers={"Content-Type": kind}, timeout=30
+        )
+        assert answer.request.headers["Transfer-Encoding"] == "chunked"
+        assert answer.status_code == 201, answer.text
+
+
 def test_a_post_is_never_redirected(server: str) -> None:
     for path in ("/api/RAG/search", "/api/RAG/search/"):
         response = httpx.post(f"{server}{path}", json={"query": ""}, timeout=10)

@@ -10,6 +10,7 @@ from django.test import AsyncClient
 from pytest_django import Settings
 
 from config.middleware import on_the_loop
+from leases import mutex
 from tests.database import query
 
 pytestmark = pytest.mark.usefixtures("leases")
@@ -70,17 +71,21 @@ async def test_everything_is_answered_as_by_djangos_own(settings: Settings) -> N
     assert statuses[7] == 302
 
 
-async def test_a_small_answer_makes_no_trips_for_its_middleware(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trips: list[object] = []
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what asgiref calls in threads."""
+    names: list[str] = []
     call = SyncToAsync.__call__
 
     async def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        trips.append(self.func)
+        names.append(self.func.__name__)
         return await call(self, *args, **kwargs)
 
     monkeypatch.setattr(SyncToAsync, "__call__", counted)
+    return names
+
+
+async def test_a_small_answer_makes_no_trips_for_its_middleware(settings: Settings, trips: list[str]) -> None:
     settings.MIDDLEWARE = DJANGOS
     await AsyncClient().get("/api/services/status")
     before = len(trips)
@@ -89,6 +94,17 @@ async def test_a_small_answer_makes_no_trips_for_its_middleware(
     await AsyncClient().get("/api/services/status")
     assert len(trips) <= 3
     assert before > 12
+
+
+async def test_a_refusal_goes_to_a_thread_for_the_database_only(settings: Settings, trips: list[str]) -> None:
+    settings.MIDDLEWARE = on_the_loop(DJANGOS)
+    await query(mutex.acquire, "lightweight-llm", "somebody")
+    trips.clear()
+    ask = {"message": "Hello"}
+    response = await AsyncClient().post("/api/lightweight-llm/chat", ask, content_type="application/json")
+    assert response.status_code == 503
+    assert trips.count("returning") == 1  # who asks
+    assert set(trips) - {"returning"} <= {"sync_send", "log_response", "close"}  # the test client's own
 
 
 def test_none_of_djangos_is_left() -> None:
