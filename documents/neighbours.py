@@ -6,8 +6,6 @@ Small chunks are found more often, and longer passages hold more answers: with b
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from typing import NamedTuple
 from uuid import UUID
 
@@ -19,7 +17,7 @@ PASSAGE_CHARACTERS = 1_200
 """About as many as four chunks have; a single chunk may have more."""
 REACH = 4
 """Neighbours looked at on either side."""
-_AT_ONCE = 30  # chunks
+_AT_ONCE = 30  # chunks at most: each makes the query longer
 
 
 class Place(NamedTuple):
@@ -44,8 +42,9 @@ def passages(ranked: Sequence[tuple[int, Place]], count: int) -> dict[int, Passa
     """
     taken: set[Place] = set()
     found: dict[int, Passage] = {}
-    for first in range(0, len(ranked), _AT_ONCE):
-        some = ranked[first : first + _AT_ONCE]
+    at_once = min(count + count // 2 + 1, _AT_ONCE)
+    for first in range(0, len(ranked), at_once):
+        some = ranked[first : first + at_once]
         texts = _texts(place for _, place in some)
         for pk, place in some:
             if place in texts and place not in taken:
@@ -59,11 +58,10 @@ def passages(ranked: Sequence[tuple[int, Place]], count: int) -> dict[int, Passa
 
 def _texts(places: Iterable[Place]) -> dict[Place, str]:
     """The texts of the chunks at these places and within their reach."""
-    near: dict[UUID, set[int]] = {}
-    for document, number in places:
-        near.setdefault(document, set()).update(range(max(number - REACH, 0), number + REACH + 1))
-    conditions = (Q(document=document, index__in=numbers) for document, numbers in near.items())
-    rows = Chunk.objects.filter(reduce(or_, conditions)).values_list("document_id", "index", "text")
+    near = [
+        Q(document=document, index__range=(number - REACH, number + REACH)) for document, number in places
+    ]
+    rows = Chunk.objects.filter(Q(*near, _connector=Q.OR)).values_list("document_id", "index", "text")
     return {Place(document, number): text for document, number, text in rows}
 
 
