@@ -4,6 +4,7 @@ from collections.abc import Callable
 from inspect import iscoroutinefunction
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import connection
 from django.http import HttpRequest, HttpResponseBase
 from rest_framework.renderers import JSONRenderer
@@ -11,7 +12,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from leases.database import in_database
 from leases.owners import owner_of
 
 
@@ -39,12 +39,12 @@ class OwnedView(APIView):
         self.headers = self.default_response_headers
         self.request = self.initialize_request(request, *args, **kwargs)
         try:
-            await in_database(self.initial, self.request, *args, **kwargs)
+            await sync_to_async(self.initial)(self.request, *args, **kwargs)
             handler = self._handler()
             if iscoroutinefunction(handler):
                 response = await handler(self.request, *args, **kwargs)
             else:
-                response = await in_database(handler, self.request, *args, **kwargs)
+                response = await sync_to_async(handler)(self.request, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - as DRF does: what it does not know comes out again
             response = self.handle_exception(error)
         final = self.finalize_response(self.request, response, *args, **kwargs)

@@ -103,8 +103,8 @@ async def test_a_refusal_goes_to_a_thread_for_the_database_only(settings: Settin
     ask = {"message": "Hello"}
     response = await AsyncClient().post("/api/lightweight-llm/chat", ask, content_type="application/json")
     assert response.status_code == 503
-    assert trips.count("returning") == 1  # who asks
-    assert set(trips) - {"returning"} <= {"sync_send", "log_response", "close"}  # the test client's own
+    assert trips.count("initial") == 1  # who asks
+    assert set(trips) - {"initial"} <= {"sync_send", "log_response", "close"}  # the test client's own
 
 
 def test_none_of_djangos_is_left() -> None:
