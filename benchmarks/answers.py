@@ -127,17 +127,21 @@ def _spans(names: dict[UUID, str]) -> dict[Any, Span]:
 def _found(query: str, vector: Vector, model: str, spans: dict[Any, Span]) -> dict[str, list[Span]]:
     """The passages, best first, for each way to rank."""
     from documents import search  # noqa: PLC0415
+    from documents.matching import matching  # noqa: PLC0415
     from documents.models import Chunk, Document  # noqa: PLC0415
     from documents.nearest import nearest  # noqa: PLC0415
     from documents.neighbours import Place, passages  # noqa: PLC0415
 
     documents = Document.objects.for_owner(OWNER)
-    both, words = (
-        [one.id for one in search.rank(documents, query, half, model).chunks] for half in (vector, None)
+    words = search.words_of(query)
+    matched, cosines = matching(documents, words, RANKED), search.near(documents, vector, model)
+    both, by_words = (
+        [one.id for one in search.rank(words, half, found)]
+        for half, found in ((matched[: search.PROPOSED], cosines), (matched, {}))
     )
-    cosines = nearest(documents, vector, search.PROPOSED, many=False)
-    near = sorted(cosines, key=lambda chunk: -cosines[chunk])
-    ranked = {OURS: both, MEANING: near, KEYWORDS: words, FUSION: rank_fusion([near, words])}
+    alone = nearest(documents, vector, RANKED)
+    near = sorted(alone, key=lambda chunk: -alone[chunk])
+    ranked = {OURS: both, MEANING: near, KEYWORDS: by_words, FUSION: rank_fusion([near, by_words])}
     chunks = Chunk.objects.values_list("id", "document_id", "index")
     places = {pk: Place(document, number) for pk, document, number in chunks}
     return {

@@ -102,14 +102,11 @@ def _grow(made: Corpus, size: int, owner: str) -> float:
 
     from documents.models import Chunk, Document  # noqa: PLC0415
 
-    index = import_module("documents.migrations.0003_vector_index")
+    index = import_module("documents.migrations.0004_half_vector_index")
     Document.objects.update(owner=owner)
-    with connection.schema_editor(atomic=False) as editor:
-        index.drop(apps, editor)
-        index.create(apps, editor)  # for the rows' shape
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute("DROP INDEX chunk_nearest")
+            cursor.execute("DROP INDEX chunk_nearest_half")
     for start in range(Chunk.objects.count(), size, 10 * CHUNKS_PER_DOCUMENT):
         documents = Document.objects.bulk_create(
             Document(
@@ -190,12 +187,10 @@ def _contenders(made: Corpus, searched: Searched) -> dict[str, Callable[[], dict
     from documents import search  # noqa: PLC0415
     from documents.matching import matching  # noqa: PLC0415
     from documents.models import Document  # noqa: PLC0415
-    from documents.nearest import COMPARED  # noqa: PLC0415
     from documents.nearest import nearest as nearest_by_database  # noqa: PLC0415
 
     documents = Document.objects.for_owner(searched.owner)
     matrix = made.vectors[searched.chunks]
-    many = len(searched.chunks) > COMPARED
 
     async def found() -> dict[str, float]:
         times = []
@@ -219,19 +214,17 @@ def _contenders(made: Corpus, searched: Searched) -> dict[str, Callable[[], dict
             cursor.fetchall()
 
     def unembedded(n: int) -> None:
-        search.search(documents, made.questions[n], made.asked[n], MODEL, 10)
+        _searched(documents, made.questions[n], made.asked[n])
 
     contenders = {
         "find": lambda: asyncio.run(found()),
         "GET /api/RAG/search": lambda: _timed(answered, made.questions),
         "search, the question's vector given": lambda: _timed(unembedded, range(len(made.questions))),
         "nearest": lambda: _timed(
-            lambda vector: nearest_by_database(documents, vector, search.PROPOSED, many=many), made.asked
+            lambda vector: nearest_by_database(documents, vector, search.PROPOSED), made.asked
         ),
         "matching": lambda: _timed(
-            lambda question: matching(
-                documents, question.lower().strip(".").split(), search.PROPOSED, among=len(matrix)
-            ),
+            lambda question: matching(documents, search.words_of(question), search.PROPOSED),
             made.questions,
         ),
         "NumPy": lambda: _timed(lambda vector: nearest(matrix, vector, search.PROPOSED), made.asked),
@@ -239,6 +232,16 @@ def _contenders(made: Corpus, searched: Searched) -> dict[str, Callable[[], dict
     if connection.vendor == "postgresql":
         contenders["exact in pgvector"] = lambda: _timed(exact, made.asked[:SLOW])
     return contenders
+
+
+def _searched(documents: Any, question: str, vector: Vector) -> Any:
+    """What a search finds, one half after the other."""
+    from documents import search  # noqa: PLC0415
+    from documents.matching import matching  # noqa: PLC0415
+
+    words = search.words_of(question)
+    matched = matching(documents, words, search.PROPOSED)
+    return search.found(documents, words, matched, search.near(documents, vector, MODEL), limit=TEN)
 
 
 def _timed(work: Callable[[Any], object], questions: Iterable[Any]) -> dict[str, float]:
@@ -259,7 +262,6 @@ def _recall(table: Table, made: Corpus, searched: Searched) -> None:
     """Of the ten best chunks, how many are found: by the vector half, and in the whole search."""
     from documents import search  # noqa: PLC0415
     from documents.models import Document  # noqa: PLC0415
-    from documents.nearest import COMPARED  # noqa: PLC0415
     from documents.nearest import nearest as nearest_by_database  # noqa: PLC0415
 
     documents = Document.objects.for_owner(searched.owner)
@@ -267,11 +269,11 @@ def _recall(table: Table, made: Corpus, searched: Searched) -> None:
     halves, wholes = [], []
     for question, vector in zip(made.questions, made.asked, strict=True):
         best = {searched.ids[n] for n in nearest(matrix, vector, TEN)}
-        near = nearest_by_database(documents, vector, search.PROPOSED, many=len(matrix) > COMPARED)
+        near = nearest_by_database(documents, vector, search.PROPOSED)
         halves.append(len(best & set(near)) / len(best))
-        hits = {hit.chunk.pk for hit in search.search(documents, question, vector, MODEL, TEN).hits}
+        hits = {hit.chunk.pk for hit in _searched(documents, question, vector).hits}
         with _without_index():
-            exact = {hit.chunk.pk for hit in search.search(documents, question, vector, MODEL, TEN).hits}
+            exact = {hit.chunk.pk for hit in _searched(documents, question, vector).hits}
         wholes.append(len(hits & exact) / len(exact))
     table.goal("vector half: recall@10", [float(np.mean(halves))], at_least=RECALL_GOAL)
     table.goal("whole search: recall@10", [float(np.mean(wholes))], at_least=RECALL_GOAL)
@@ -318,7 +320,9 @@ def _written(table: Table, rounds: int) -> None:
             transaction.set_rollback(True)
         return {"rate": len(rows) / seconds}
 
-    rates = interleaved({"with": writing, "without": lambda: writing("DROP INDEX chunk_nearest")}, rounds)
+    rates = interleaved(
+        {"with": writing, "without": lambda: writing("DROP INDEX chunk_nearest_half")}, rounds
+    )
     table.ratio(
         "chunks written with the index of vectors to without it",
         rates["with"]["rate"],

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.switches` in the root of the project. Chunks of other lengths, passages without
 neighbours, titles and headings in front of what is embedded, overlap, other weights of meaning and
-keywords.
+keywords, more or fewer chunks proposed by each.
 """
 
 import asyncio
@@ -19,10 +19,11 @@ from benchmarks.databases import DATABASES
 from benchmarks.rounds import Table, finish, machine, parser
 from benchmarks.server import AS_A_PUBLIC_SITE
 
-TOKENS, CHARACTERS, MEANING = 96, 1_200, 0.7
+TOKENS, CHARACTERS, MEANING, PROPOSED = 96, 1_200, 0.5, 50
 TITLE, HEADING = "title", "heading"
 PASSAGES = {"with neighbours up to 800 characters": 800, "up to 1,000": 1_000, "without": 0}
-WEIGHTS = (0.5, 0.6, 0.8, 0.9)
+WEIGHTS = (0.3, 0.4, 0.6, 0.7)
+PROPOSALS = (30, 100)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,12 @@ class Made:
 
 
 @contextmanager
-def switched(tokens: int = TOKENS, characters: int = CHARACTERS, meaning: float = MEANING) -> Iterator[None]:
+def switched(
+    tokens: int = TOKENS,
+    characters: int = CHARACTERS,
+    meaning: float = MEANING,
+    proposed: int = PROPOSED,
+) -> Iterator[None]:
     from documents import chunking, neighbours, search  # noqa: PLC0415 - Django is set up by now
 
     values = [
@@ -50,6 +56,7 @@ def switched(tokens: int = TOKENS, characters: int = CHARACTERS, meaning: float 
         (neighbours, "PASSAGE_CHARACTERS", characters),
         (search, "MEANING", meaning),
         (search, "KEYWORDS", 1 - meaning),
+        (search, "PROPOSED", proposed),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in values]
     for module, name, value in values:
@@ -92,6 +99,7 @@ def tried(made: Made, tables: list[Table]) -> None:
     if made == Made():
         variants |= {f", {name}": {"characters": size} for name, size in PASSAGES.items()}
         variants |= {f", meaning weighs {weight}": {"meaning": weight} for weight in WEIGHTS}
+        variants |= {f", {count} chunks proposed by each half": {"proposed": count} for count in PROPOSALS}
         del variants[" without neighbours"]
     for name, switches in variants.items():
         with switched(**switches):  # type: ignore[arg-type]

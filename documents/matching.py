@@ -8,7 +8,8 @@ from django.db.models import QuerySet
 
 from documents.models import Document
 
-PER_WORD = 2_000  # chunks looked at, so that a frequent word costs no more than that
+COUNTED = 10_000  # chunks: how much rarer a word is among still more matters little
+PER_WORD = 1_000  # chunks looked at, so that a frequent word costs no more than that
 
 # Every word by itself, and all together as if they were one more word. A chunk's rank is the sum of what
 # its words weigh: the rarer, the more, as in BM25. The index knows which chunks hold a word but not how
@@ -19,23 +20,29 @@ _POSTGRESQL = """
 WITH single AS MATERIALIZED (
     SELECT DISTINCT plainto_tsquery('english', asked)::text AS word FROM unnest(%s::text[]) AS asked
     WHERE numnode(plainto_tsquery('english', asked)) > 0
-), matching AS MATERIALIZED (
-    SELECT word, chunk.id, chunk.length
-    FROM (SELECT word FROM single UNION SELECT string_agg(word, ' & ') FROM single) AS words
-    CROSS JOIN LATERAL (
+), searched AS MATERIALIZED (
+    {documents}
+), size AS MATERIALIZED (
+    SELECT count(*) AS chunks FROM (
+        SELECT 1 FROM documents_chunk WHERE document_id IN (SELECT id FROM searched) LIMIT %s
+    ) AS counted
+)
+SELECT chunk.id
+FROM (SELECT word FROM single UNION SELECT string_agg(word, ' & ') FROM single) AS words
+CROSS JOIN LATERAL (
+    SELECT id, length, CAST(count(*) OVER () AS double precision) AS holding FROM (
         SELECT id, length FROM (
             SELECT id, document_id, octet_length(text) AS length FROM documents_chunk
             WHERE to_tsvector('english'::regconfig, COALESCE(text, '')) @@ word::tsquery
             OFFSET 0
-        ) AS holding
-        WHERE document_id IN ({documents}) LIMIT %s
-    ) AS chunk
-), weights AS (
-    SELECT word, ln(1 + (greatest(%s - count(*), 0) + 0.5) / (count(*) + 0.5)) AS weight
-    FROM matching GROUP BY word
-)
-SELECT id FROM matching JOIN weights USING (word)
-GROUP BY id ORDER BY sum(weight) DESC, min(length), id LIMIT %s
+        ) AS anywhere
+        WHERE (document_id IN (SELECT id FROM searched)) IS TRUE LIMIT %s
+    ) AS looked_at
+) AS chunk
+GROUP BY chunk.id
+ORDER BY sum(ln(1 + (greatest((SELECT chunks FROM size) - holding, 0) + 0.5) / (holding + 0.5))) DESC,
+    min(length), chunk.id
+LIMIT %s
 """
 # The order of a CROSS JOIN is kept: from the words to the chunks, never a search for words in each chunk.
 _SQLITE = """
@@ -45,8 +52,8 @@ WHERE documents_chunk_words MATCH %s AND chunk.document_id IN ({documents}) ORDE
 """
 
 
-def matching(documents: QuerySet[Document], words: Sequence[str], count: int, *, among: int) -> list[int]:
-    """The ids of at most `count` chunks that hold the most of the words; the documents have about `among`."""
+def matching(documents: QuerySet[Document], words: Sequence[str], count: int) -> list[int]:
+    """The ids of at most `count` chunks of the documents, those that hold the most of the words."""
     if not words:
         return []
     try:
@@ -59,6 +66,6 @@ def matching(documents: QuerySet[Document], words: Sequence[str], count: int, *,
             cursor.execute(_SQLITE.format(documents=chosen), [asked, *params, count])
         else:
             cursor.execute(_TO_THE_INDEX)
-            arguments = [list(words), *params, PER_WORD, among, count]
+            arguments = [list(words), *params, COUNTED, PER_WORD, count]
             cursor.execute(_POSTGRESQL.format(documents=chosen), arguments)
         return [row[0] for row in cursor.fetchall()]

@@ -1,12 +1,9 @@
 """The vector half of a search: the chunks nearest to a vector, with their cosines.
 
-Few chunks are compared one by one, which is exact. On PostgreSQL many are found through an index (HNSW),
-which is nearly exact and takes hardly longer as they grow in number; only vectors of as many dimensions as
-the built-in model's are in it, others are always compared one by one.
+Few chunks are compared one by one, which is exact. On PostgreSQL many are found through an index (HNSW, of
+half precision), which is nearly exact and takes hardly longer as they grow in number; only vectors of as
+many dimensions as the built-in model's are in it, others are always compared one by one.
 """
-
-from collections.abc import Mapping
-from uuid import UUID
 
 import numpy as np
 from django.core.exceptions import EmptyResultSet
@@ -14,65 +11,41 @@ from django.db import connection, transaction
 from django.db.models import BooleanField, Func, QuerySet
 from django.db.models.functions import Cast
 from numpy.typing import NDArray
-from pgvector.django import CosineDistance
+from pgvector.django import CosineDistance, HalfVectorField
 
 from documents.models import Chunk, Document
-from documents.vectors import Vector, VectorField
+from documents.vectors import Vector
 
 COMPARED = 10_000  # chunks; of more, the index finds the nearest sooner
-INDEXED_DIMENSIONS = 384  # migration 0003 has the same
+INDEXED_DIMENSIONS = 384  # migration 0004 has the same
 EXPLORED = 400  # the index's candidates: more find more, and take longer
 _READ_AT_ONCE = 4_000  # vectors
 
 
-def nearest(documents: QuerySet[Document], vector: Vector, count: int, *, many: bool) -> dict[int, float]:
-    """Chunk id -> cosine, for `count` chunks of the documents, whose vectors have the size of this one.
-
-    `many`: the documents may have more than COMPARED chunks.
-    """
-    chunks = _with_vectors(documents)
+def nearest(documents: QuerySet[Document], vector: Vector, count: int) -> dict[int, float]:
+    """Chunk id -> cosine, for `count` chunks of the documents, whose vectors have the size of this one."""
+    searched = Chunk.objects.filter(document__in=documents.order_by())
+    chunks = searched.filter(vector__isnull=False)
     if connection.vendor == "sqlite":
         ids, cosines = _compared(chunks, vector)
         best = np.argpartition(-cosines, count)[:count] if len(ids) > count else range(len(ids))
         return {int(ids[i]): float(cosines[i]) for i in best}
-    if many and vector.size == INDEXED_DIMENSIONS:
+    if vector.size == INDEXED_DIMENSIONS and searched[: COMPARED + 1].count() > COMPARED:
         found = _indexed(chunks, vector, count)
         if len(found) == count:  # it gives up when too few of what it explores belong to the documents
             return found
-    return _distances(chunks, CosineDistance("vector", vector), count)
+    return _first(chunks, CosineDistance("vector", vector), vector, count)
 
 
-def cosines_of(documents: QuerySet[Document], chunks: Mapping[int, UUID], vector: Vector) -> dict[int, float]:
-    """Chunk id -> cosine, for those of these chunks (id -> its document's) that belong to the documents."""
-    # Not one query for both: SQLite would go through all the documents' chunks rather than these.
-    those = set(documents.filter(pk__in=set(chunks.values())).values_list("pk", flat=True))
-    wanted = Chunk.objects.filter(
-        id__in=[pk for pk, document in chunks.items() if document in those], vector__isnull=False
-    )
-    if connection.vendor == "sqlite":
-        found, cosines = _compared(wanted, vector)
-        return dict(zip(found.tolist(), cosines.tolist(), strict=True))
-    return _distances(wanted, CosineDistance("vector", vector))
-
-
-def _with_vectors(documents: QuerySet[Document]) -> QuerySet[Chunk]:
-    return Chunk.objects.filter(document__in=documents.order_by(), vector__isnull=False)
-
-
-def _distances(
-    chunks: QuerySet[Chunk], distance: CosineDistance, count: int | None = None
-) -> dict[int, float]:
-    """Of all the chunks, or of the `count` with the least distance."""
-    near = chunks.annotate(distance=distance)
-    if count is not None:
-        near = near.order_by("distance")[:count]
-    return {pk: 1.0 - far for pk, far in near.values_list("id", "distance")}
+def _first(chunks: QuerySet[Chunk], order: CosineDistance, vector: Vector, count: int) -> dict[int, float]:
+    near = chunks.order_by(order).values_list("id", CosineDistance("vector", vector))
+    return {pk: 1.0 - far for pk, far in near[:count]}
 
 
 def _indexed(chunks: QuerySet[Chunk], vector: Vector, count: int) -> dict[int, float]:
     """As many as the index finds of the chunks; it goes on until it has them or has seen 20,000."""
     size = f"vector_dims(%(expressions)s) = {INDEXED_DIMENSIONS}"  # the index's own condition
-    field = Cast("vector", VectorField(dimensions=INDEXED_DIMENSIONS))
+    field = Cast("vector", HalfVectorField(dimensions=INDEXED_DIMENSIONS))
     in_index = chunks.filter(Func("vector", template=size, output_field=BooleanField()))
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
@@ -80,7 +53,7 @@ def _indexed(chunks: QuerySet[Chunk], vector: Vector, count: int) -> dict[int, f
                 set_config('hnsw.iterative_scan', 'relaxed_order', true)""",
             [str(EXPLORED)],
         )
-        return _distances(in_index, CosineDistance(field, vector), count)
+        return _first(in_index, CosineDistance(field, vector), vector, count)
 
 
 def _compared(chunks: QuerySet[Chunk], vector: Vector) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -1,15 +1,16 @@
 """Search by meaning and by keywords, fused.
 
-Each half (`documents.nearest`, `documents.matching`) proposes its best chunks; both scores are then
-known for every proposed chunk, standardised over the proposal (mean 0, deviation 1) and added with fixed
-weights. Words count in the chunk, in its heading and in its document's title. Fusing scores rather than
-ranks, with these weights, found the most answers of the ways that were measured. What is given back are
-passages: the best chunks, each with its neighbours (`documents.neighbours`).
+Each half (`documents.nearest`, `documents.matching`) proposes its best chunks; both scores of every proposed
+chunk are standardised over the proposal (mean 0, deviation 1) and added with fixed weights. Words count in
+the chunk, in its heading and in its document's title. Fusing scores rather than ranks, with these weights,
+found the most answers of the ways that were measured. What is given back are passages: the best chunks, each
+with its neighbours (`documents.neighbours`).
 """
 
+import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from threading import local
 from typing import NamedTuple
@@ -24,15 +25,15 @@ from documents.embedders.base import EmbeddingError
 from documents.matching import matching
 from documents.metrics import count_error
 from documents.models import Chunk, Document
-from documents.nearest import COMPARED, cosines_of, nearest
+from documents.nearest import nearest
 from documents.neighbours import Place, passages
 from documents.vectors import Vector
 from leases.database import in_database
 
 logger = logging.getLogger(__name__)
 
-PROPOSED = 100  # chunks that each half proposes
-MEANING, KEYWORDS = 0.7, 0.3
+PROPOSED = 50  # chunks that each half proposes
+MEANING, KEYWORDS = 0.5, 0.5
 QUERY_WORDS = 64
 SNIPPET = 300  # characters
 K1, B = 1.5, 0.75  # the usual constants of BM25
@@ -58,19 +59,20 @@ class Hit:
         return line if len(line) <= SNIPPET else line[:SNIPPET].rsplit(" ", 1)[0] + " …"
 
 
+class Proposed(NamedTuple):
+    """A chunk that one of the halves proposed; `written` is what its words are counted in."""
+
+    id: int
+    place: Place
+    written: str
+
+
 class Ranked(NamedTuple):
     """A chunk that was proposed."""
 
     id: int
     place: Place
     score: float
-
-
-class Ranking(NamedTuple):
-    """Chunks, best first; `by_meaning` tells whether vectors took part."""
-
-    chunks: list[Ranked]
-    by_meaning: bool
 
 
 @dataclass(frozen=True)
@@ -93,63 +95,86 @@ async def find(owner: str | None, query: str, *, document_ids: Sequence[str] | N
     answers, the search is by keywords alone, and `by_meaning` says so.
     """
     documents = await in_database(Document.objects.for_owner(owner).pick, document_ids)
+    words = words_of(query)
+    matched, cosines = await asyncio.gather(
+        in_database(matching, documents, words, PROPOSED), _near(documents, query)
+    )
+    return await in_database(found, documents, words, matched, cosines, limit=limit)
+
+
+async def _near(documents: QuerySet[Document], query: str) -> dict[int, float]:
+    """What the half of meaning proposes: nothing, if the query could not be embedded."""
     embedder = get_embedder()
     try:
         vector = (await embedder.embed([query]))[0]
     except EmbeddingError as error:
         count_error(error)
         logger.exception("The query could not be embedded: searching by keywords alone.")
-        vector = None
-    return await in_database(search, documents, query, vector, embedder.model, limit)
+        return {}
+    return await in_database(near, documents, vector, embedder.model)
 
 
-def search(documents: QuerySet[Document], query: str, vector: Vector | None, model: str, limit: int) -> Found:
-    """The best passages of these documents for the query.
+def near(documents: QuerySet[Document], vector: Vector, model: str) -> dict[int, float]:
+    """What the half of meaning proposes for a query's embedding by `model`, of unit length: chunks with
+    their cosines. Only vectors of the same model are compared."""
+    converted = documents.filter(embedding_model=model, embedding_dimensions=vector.size)
+    return nearest(converted, vector, PROPOSED)
 
-    `vector` is the query's embedding by `model`, of unit length, or None to search by keywords alone.
-    Only vectors of the same model are compared; chunks without one are found by their words.
-    """
-    ranking = rank(documents, query, vector, model)
-    found = passages([(one.id, one.place) for one in ranking.chunks], limit)
+
+def words_of(query: str) -> list[str]:
+    """The words that are looked for, each once."""
+    return list(dict.fromkeys(_WORD.findall(query.lower())))[:QUERY_WORDS]
+
+
+def found(
+    documents: QuerySet[Document],
+    words: Sequence[str],
+    matched: Collection[int],
+    cosines: Mapping[int, float],
+    *,
+    limit: int,
+) -> Found:
+    """The best passages for a query of these words: of the chunks `matched` by them and of those nearest in
+    meaning, with their `cosines`; without any, the search is by keywords alone."""
+    ranked = rank(words, matched, cosines)
+    joined = passages([(one.id, one.place) for one in ranked], limit)
     whole = Chunk.objects.select_related("document").defer("vector", "document__text", "document__pages")
-    chunks = whole.in_bulk(list(found))
+    chunks = whole.in_bulk(list(joined))
     return Found(
         hits=[
-            Hit(chunks[one.id].document, chunks[one.id], found[one.id].text, round(one.score, 4))
-            for one in ranking.chunks
+            Hit(chunks[one.id].document, chunks[one.id], joined[one.id].text, round(one.score, 4))
+            for one in ranked
             if one.id in chunks  # the others are not wanted, or gone meanwhile
         ],
-        by_meaning=ranking.by_meaning,
-        unconverted=documents.exclude(embedding_model=model).count(),
+        by_meaning=bool(cosines),
+        unconverted=documents.exclude(embedding_model=get_embedder().model).count(),
     )
 
 
-def rank(documents: QuerySet[Document], query: str, vector: Vector | None, model: str) -> Ranking:
-    """What both halves propose, the best first; for the arguments see `search`."""
-    words = list(dict.fromkeys(_WORD.findall(query.lower())))[:QUERY_WORDS]
-    converted = documents.filter(embedding_model=model)
-    if vector is not None:
-        converted = converted.filter(embedding_dimensions=vector.size)
-    size = Chunk.objects.filter(document__in=documents.order_by())[: COMPARED + 1].count()
-    cosines = nearest(converted, vector, PROPOSED, many=size > COMPARED) if vector is not None else {}
-    ids = set(cosines) | set(matching(documents, words, PROPOSED, among=size))
-    proposed = list(
-        Chunk.objects.filter(id__in=ids).values_list(
-            "id", "document_id", "index", "document__title", "heading", "text"
-        )
-    )
-    if vector is not None:
-        cosines |= cosines_of(converted, {pk: of for pk, of, *_ in proposed if pk not in cosines}, vector)
+def rank(words: Sequence[str], matched: Collection[int], cosines: Mapping[int, float]) -> list[Ranked]:
+    """What both halves propose, the best first: the chunks `matched` by the words, and those nearest in
+    meaning with their `cosines`."""
+    proposed = _proposed({*cosines, *matched})
     scores = _fuse(
-        np.array([cosines.get(pk, np.nan) for pk, *_ in proposed], dtype=np.float64),
-        bm25(words, ["\n".join(written) for _, _, _, *written in proposed]),
+        np.array([cosines.get(one.id, np.nan) for one in proposed], dtype=np.float64),
+        bm25(words, [one.written for one in proposed]),
     )
-    chunks = [
-        Ranked(pk, Place(document, index), float(score))
-        for (pk, document, index, *_), score in zip(proposed, scores, strict=True)
+    ranked = [
+        Ranked(one.id, one.place, float(score))
+        for one, score in zip(proposed, scores, strict=True)
         if score > 0
     ]
-    return Ranking(sorted(chunks, key=lambda one: (-one.score, one.place)), by_meaning=bool(cosines))
+    return sorted(ranked, key=lambda one: (-one.score, one.place))
+
+
+def _proposed(ids: Collection[int]) -> list[Proposed]:
+    """What is needed of these chunks to rank them."""
+    rows = Chunk.objects.filter(id__in=ids).values_list(
+        "id", "document_id", "index", "document__title", "heading", "text"
+    )
+    return [
+        Proposed(pk, Place(document, index), "\n".join(written)) for pk, document, index, *written in rows
+    ]
 
 
 def bm25(words: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
@@ -193,11 +218,12 @@ def _stems(words: Sequence[str]) -> list[str]:
 def _fuse(cosines: NDArray[np.float64], keywords: NDArray[np.float64]) -> NDArray[np.float64]:
     """Both scores in one, 0 to 1. A weighted sum of standardised scores is, up to a constant, a mean of
     the plain ones weighted by weight / deviation; the mean keeps that order and means the same for
-    every query. A chunk without a vector counts as an average one in meaning."""
+    every query. A chunk that is not among the nearest (NaN) counts as the last of them: how much farther
+    away it is must not outweigh a rare word."""
     known = cosines[~np.isnan(cosines)]
     if not known.size:
         return keywords
-    meaning = np.clip(np.where(np.isnan(cosines), known.mean(), cosines), 0.0, 1.0)
+    meaning = np.clip(np.where(np.isnan(cosines), known.min(), cosines), 0.0, 1.0)
     spread_meaning, spread_keywords = float(meaning.std()), float(keywords.std())
     if not spread_meaning or not spread_keywords:
         share = MEANING if spread_keywords or keywords.any() else 1.0

@@ -24,24 +24,24 @@ def saved(texts: list[str], owner: str = "ann") -> list[int]:
 
 def test_a_rare_word_counts_more_than_a_frequent_one() -> None:
     ids = saved([*["the boiler hums"] * 60, "an owl by the barn", *["the boiler hums"] * 60])
-    assert matching(Document.objects.all(), ["boiler", "owl"], 10, among=len(ids))[0] == ids[60]
+    assert matching(Document.objects.all(), ["boiler", "owl"], 10)[0] == ids[60]
 
 
 def test_all_words_together_count_more_than_each_alone() -> None:
     ids = saved([*["boiler and valve"] * 3, *["a boiler"] * 40, *["a valve"] * 40])
-    assert set(matching(Document.objects.all(), ["boiler", "valve"], 3, among=len(ids))) == set(ids[:3])
+    assert set(matching(Document.objects.all(), ["boiler", "valve"], 3)) == set(ids[:3])
 
 
 def test_words_too_frequent_to_look_at_each_chunk_are_found_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("documents.matching.PER_WORD", 10)
     ids = saved([*["a boiler"] * 40, *["a valve"] * 40, "a boiler with its valve"])
-    assert matching(Document.objects.all(), ["boiler", "valve"], 10, among=len(ids))[0] == ids[-1]
+    assert matching(Document.objects.all(), ["boiler", "valve"], 10)[0] == ids[-1]
 
 
 def test_only_the_searched_documents_are_looked_at() -> None:
     saved(["an owl"] * 30, owner="bob")
     mine = saved(["an owl", "a barn"])
-    assert matching(Document.objects.filter(owner="ann"), ["owl"], 10, among=2) == mine[:1]
+    assert matching(Document.objects.filter(owner="ann"), ["owl"], 10) == mine[:1]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_only_the_searched_documents_are_looked_at() -> None:
 )
 def test_odd_words_match_nothing_and_break_nothing(words: list[str]) -> None:
     saved(["Plain text of no importance."])
-    assert matching(Document.objects.all(), words, 10, among=1) == []
+    assert matching(Document.objects.all(), words, 10) == []
 
 
 @pytest.mark.parametrize("size", [50, 2_000])
@@ -60,7 +60,7 @@ def test_the_index_of_words_leads_to_the_chunks(size: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
         with CaptureQueriesContext(connection) as queries:
-            matching(Document.objects.filter(owner="ann"), ["number", "7"], 10, among=1)
+            matching(Document.objects.filter(owner="ann"), ["number", "7"], 10)
         assert "chunk_words" in plan([query["sql"] for query in queries])
 
 

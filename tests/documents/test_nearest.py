@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from documents.models import Chunk, Document
-from documents.nearest import cosines_of, nearest
+from documents.nearest import nearest
 from documents.vectors import Vectors
 
 postgresql = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no index of vectors")
@@ -57,7 +57,7 @@ def test_a_small_set_is_answered_exactly(count: int) -> None:
     vectors, asked = unit_vectors(300), unit_vectors(5, seed=2)
     ids = saved(vectors)
     for vector in asked:
-        found = nearest(Document.objects.all(), vector, count, many=False)
+        found = nearest(Document.objects.all(), vector, count)
         assert set(found) == best(ids, vectors, vector, count)
         cosines = dict(zip(ids, (vectors @ vector).tolist(), strict=True))
         assert found == pytest.approx({pk: cosines[pk] for pk in found}, abs=1e-5)
@@ -67,17 +67,24 @@ def test_a_set_larger_than_one_reading_is_answered_exactly(monkeypatch: pytest.M
     monkeypatch.setattr("documents.nearest._READ_AT_ONCE", 7)
     vectors, vector = unit_vectors(100), unit_vectors(1, seed=2)[0]
     ids = saved(vectors)
-    assert set(nearest(Document.objects.all(), vector, 10, many=False)) == best(ids, vectors, vector, 10)
+    assert set(nearest(Document.objects.all(), vector, 10)) == best(ids, vectors, vector, 10)
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chunks of these tests are so many that the index is asked."""
+    monkeypatch.setattr("documents.nearest.COMPARED", 50)
 
 
 @postgresql
+@pytest.mark.usefixtures("many")
 def test_many_are_found_through_the_index_and_nearly_exactly() -> None:
     vectors, asked = unit_vectors(SIZE, noise=5), unit_vectors(20, noise=5, seed=2)
     ids = saved(vectors)
     recalled = []
     for vector in asked:
         with CaptureQueriesContext(connection) as queries:
-            found = nearest(Document.objects.filter(owner="ann"), vector, 100, many=True)
+            found = nearest(Document.objects.filter(owner="ann"), vector, 100)
         recalled.append(len(best(ids, vectors, vector, 100) & set(found)) / 100)
     assert np.mean(recalled) >= 0.98
     assert indexed(next(query["sql"] for query in queries if "<=>" in query["sql"]))
@@ -88,10 +95,11 @@ def test_few_are_compared_one_by_one() -> None:
     vector = unit_vectors(1)[0]
     saved(unit_vectors(SIZE))
     with CaptureQueriesContext(connection) as queries:
-        nearest(Document.objects.all(), vector, 100, many=False)
+        nearest(Document.objects.all(), vector, 100)
     assert not indexed(next(query["sql"] for query in queries if "<=>" in query["sql"]))
 
 
+@pytest.mark.usefixtures("many")
 def test_a_small_part_of_many_is_found_whole() -> None:
     """The index gives up when too few of the nearest belong to the searched documents."""
     if connection.vendor == "postgresql":
@@ -100,43 +108,43 @@ def test_a_small_part_of_many_is_found_whole() -> None:
     vectors = unit_vectors(SIZE + 100)
     saved(vectors[:SIZE], owner="bob")
     mine = saved(vectors[SIZE:])
-    found = nearest(Document.objects.filter(owner="ann"), vectors[0], 200, many=True)
+    found = nearest(Document.objects.filter(owner="ann"), vectors[0], 200)
     assert set(found) == set(mine)
 
 
+@pytest.mark.usefixtures("many")
 def test_vectors_without_an_index_are_found_exactly_however_many() -> None:
     vectors, vector = unit_vectors(500, dimensions=8), unit_vectors(1, dimensions=8, seed=2)[0]
     saved(unit_vectors(50), owner="bob")
     ids = saved(vectors)
-    found = nearest(Document.objects.filter(owner="ann"), vector, 10, many=True)
+    found = nearest(Document.objects.filter(owner="ann"), vector, 10)
     assert set(found) == best(ids, vectors, vector, 10)
-
-
-def test_cosines_are_those_of_the_documents_asked_for() -> None:
-    vectors = unit_vectors(4)
-    mine, theirs = saved(vectors[:2]), saved(vectors[2:], owner="bob")
-    documents = dict(Chunk.objects.values_list("id", "document_id"))
-    asked = {mine[1]: documents[mine[1]], theirs[0]: documents[theirs[0]]}
-    found = cosines_of(Document.objects.filter(owner="ann"), asked, vectors[1])
-    assert found == pytest.approx({mine[1]: 1.0}, abs=1e-6)
 
 
 @postgresql
 def test_the_index_can_be_taken_back_and_made_again() -> None:
-    migration = import_module("documents.migrations.0003_vector_index")
+    whole, half = (
+        import_module(f"documents.migrations.{name}")
+        for name in ("0003_vector_index", "0004_half_vector_index")
+    )
 
-    def state() -> tuple[bool, list[str] | None]:
+    def state() -> tuple[bool, bool, list[str] | None]:
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT to_regclass('chunk_nearest') IS NOT NULL, reloptions FROM pg_class "
+                "SELECT to_regclass('chunk_nearest') IS NOT NULL, "
+                "to_regclass('chunk_nearest_half') IS NOT NULL, reloptions FROM pg_class "
                 "WHERE oid = 'documents_chunk'::regclass"
             )
-            found: tuple[bool, list[str] | None] = cursor.fetchone()
+            found: tuple[bool, bool, list[str] | None] = cursor.fetchone()
         return found
 
-    before = state()
+    narrow = ["toast_tuple_target=128"]
+    assert state() == (False, True, narrow)
     with connection.schema_editor(atomic=False) as editor:
-        migration.drop(apps, editor)
-        assert state() == (False, None)
-        migration.create(apps, editor)
-    assert state() == before == (True, ["toast_tuple_target=128"])
+        half.drop(apps, editor)
+        assert state() == (True, False, narrow)
+        whole.drop(apps, editor)
+        assert state() == (False, False, None)
+        whole.create(apps, editor)
+        half.create(apps, editor)
+    assert state() == (False, True, narrow)

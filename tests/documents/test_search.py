@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from django.db.models import QuerySet
 
 from documents.conversion import store
+from documents.embedders import get_embedder
+from documents.matching import matching
 from documents.models import Chunk, Document
-from documents.search import _fuse, bm25, rank, search
+from documents.search import PROPOSED, Found, _fuse, bm25, found, near, rank, words_of
 from documents.vectors import Vector
 
 TEXTS = [
@@ -20,8 +23,15 @@ def axis(n: int, size: int = 3) -> Vector:
     return vector
 
 
+def search(documents: QuerySet[Document], query: str, vector: Vector | None = None, limit: int = 10) -> Found:
+    """What `find` finds where the query has this embedding, or none."""
+    words = words_of(query)
+    cosines = {} if vector is None else near(documents, vector, get_embedder().model)
+    return found(documents, words, matching(documents, words, PROPOSED), cosines, limit=limit)
+
+
 def document(
-    texts: list[str], vectors: list[Vector] | None, model: str = "m", owner: str = "ann"
+    texts: list[str], vectors: list[Vector] | None, model: str | None = None, owner: str = "ann"
 ) -> Document:
     made = store(
         Document(owner=owner, title="t", content_type="text", text=" ", file_size=1, word_count=1, pages=[])
@@ -30,7 +40,8 @@ def document(
         vector = None if vectors is None else vectors[index]
         Chunk.objects.create(document=made, index=index, text=text, start=0, end=len(text), vector=vector)
     if vectors is not None:
-        made.embedding_model, made.embedding_dimensions = model, len(vectors[0])
+        made.embedding_model = get_embedder().model if model is None else model
+        made.embedding_dimensions = len(vectors[0])
         made.save()
     return made
 
@@ -58,7 +69,7 @@ class TestFusion:
         random = np.random.default_rng(7)
         for _ in range(50):
             cosines, keywords = random.uniform(0, 1, 20), random.uniform(0, 0.6, 20)
-            expected = 0.7 * cosines / cosines.std() + 0.3 * keywords / keywords.std()
+            expected = 0.5 * cosines / cosines.std() + 0.5 * keywords / keywords.std()
             scores = _fuse(cosines, keywords)
             assert scores.argsort().tolist() == expected.argsort().tolist()
             assert ((scores >= 0) & (scores <= 1)).all()
@@ -66,6 +77,10 @@ class TestFusion:
     def test_without_vectors_the_keywords_decide(self) -> None:
         keywords = np.array([0.1, 0.4, 0.0])
         assert _fuse(np.full(3, np.nan), keywords).tolist() == keywords.tolist()
+
+    def test_what_is_not_among_the_nearest_counts_as_the_last_of_them(self) -> None:
+        scores = _fuse(np.array([0.9, 0.6, 0.3, np.nan]), np.array([0.1, 0.2, 0.1, 0.1]))
+        assert scores[3] == scores[2] == scores.min()
 
     def test_one_lone_chunk_has_a_score(self) -> None:
         assert 0 < _fuse(np.array([0.5]), np.array([0.2]))[0] < 1
@@ -75,49 +90,60 @@ class TestFusion:
 class TestSearch:
     def test_meaning_and_keywords_both_propose(self) -> None:
         document(TEXTS, [axis(0), axis(1), axis(2)])
-        ranking = rank(Document.objects.all(), "mat", axis(2), "m")
-        assert ranking.by_meaning
-        assert {one.place.number for one in ranking.chunks[:2]} == {0, 2}
+        documents = Document.objects.all()
+        cosines = near(documents, axis(2), get_embedder().model)
+        ranked = rank(["mat"], matching(documents, ["mat"], PROPOSED), cosines)
+        assert {one.place.number for one in ranked[:2]} == {0, 2}
+
+    def test_a_code_finds_the_one_chunk_that_has_it_however_far_it_is_in_meaning(self) -> None:
+        source = np.random.default_rng(3)
+        vectors = source.normal(size=(PROPOSED + 10, 3)).astype(np.float32) * 0.1 + axis(0)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        # Each fills a passage of its own.
+        for number, vector in enumerate(vectors):
+            document([f"Paragraph {number} of something. " + "word " * 300], [vector])
+        code = document(["After the fifth it shows UNBAL. " + "word " * 300], [-axis(0)])
+        assert search(Document.objects.all(), "UNBAL", axis(0)).hits[0].document == code
 
     def test_words_of_the_title_and_of_the_heading_count(self) -> None:
         for title, heading in (("t", ""), ("Bylaws", ""), ("t", "Bylaws")):
             made = document(["Dogs are on a lead."], None)
             Document.objects.filter(pk=made.pk).update(title=title)
             Chunk.objects.filter(document=made).update(heading=heading)
-        hits = search(Document.objects.all(), "bylaws dogs", None, "m", 10).hits
+        hits = search(Document.objects.all(), "bylaws dogs").hits
         assert [(hit.document.title, hit.chunk.heading) for hit in hits[2:]] == [("t", "")]
 
     def test_a_hit_has_its_neighbours_and_they_are_no_hits_of_their_own(self) -> None:
         document(TEXTS, [axis(0), axis(1), axis(2)])
-        (hit,) = search(Document.objects.all(), "cat", axis(0), "m", 10).hits
+        (hit,) = search(Document.objects.all(), "cat", axis(0)).hits
         assert (hit.chunk.index, hit.passage, hit.snippet) == (0, "\n".join(TEXTS), TEXTS[0])
 
     def test_vectors_of_another_model_are_never_compared(self) -> None:
         document(TEXTS, [axis(0), axis(1), axis(2)], model="other")
-        found = search(Document.objects.all(), "nothing matches", axis(2), "m", 10)
-        assert (found.hits, found.by_meaning, found.unconverted) == ([], False, 1)
+        result = search(Document.objects.all(), "nothing matches", axis(2))
+        assert (result.hits, result.by_meaning, result.unconverted) == ([], False, 1)
 
     def test_vectors_of_another_length_are_never_compared(self) -> None:
         document(TEXTS, [axis(n, 4) for n in range(3)])
-        assert not search(Document.objects.all(), "cat", axis(2), "m", 10).by_meaning
+        assert not search(Document.objects.all(), "cat", axis(2)).by_meaning
 
     def test_a_mixture_finds_both_kinds(self) -> None:
         converted = document(TEXTS, [axis(0), axis(1), axis(2)])
         plain = document(["Cats purr when they are content."], None)
-        found = search(Document.objects.all(), "purr", axis(0), "m", 10)
-        assert {hit.document.pk for hit in found.hits} == {converted.pk, plain.pk}
-        assert found.unconverted == 1
+        result = search(Document.objects.all(), "purr", axis(0))
+        assert {hit.document.pk for hit in result.hits} == {converted.pk, plain.pk}
+        assert result.unconverted == 1
 
     def test_the_set_of_documents_is_the_limit_of_what_is_found(self) -> None:
         mine = document(TEXTS, [axis(0), axis(1), axis(2)])
         document(TEXTS, [axis(0), axis(1), axis(2)], owner="bob")
-        found = search(Document.objects.for_owner("ann"), "cat", axis(0), "m", 10)
-        assert {hit.document.pk for hit in found.hits} == {mine.pk}
-        assert search(Document.objects.for_owner(None), "cat", axis(0), "m", 10).hits == []
+        result = search(Document.objects.for_owner("ann"), "cat", axis(0))
+        assert {hit.document.pk for hit in result.hits} == {mine.pk}
+        assert search(Document.objects.for_owner(None), "cat", axis(0)).hits == []
 
     def test_changed_and_deleted_chunks_are_found_by_their_present_words(self) -> None:
         made = document(TEXTS, None)
         Chunk.objects.filter(document=made, index=0).update(text="An owl in the barn.")
         Chunk.objects.filter(document=made, index=1).delete()
-        assert search(Document.objects.all(), "owl", None, "m", 5).hits
-        assert not search(Document.objects.all(), "mat dogs", None, "m", 5).hits
+        assert search(Document.objects.all(), "owl").hits
+        assert not search(Document.objects.all(), "mat dogs").hits
