@@ -234,8 +234,12 @@ def advance(service_id: str) -> bool:
     Nothing signals an expiry, and a ticket may come at the moment of a release: those who wait call this.
     """
     values = {"service_id": service_id}
-    _change(_statements().pass_over, values)
-    return _hand_over(_statements().advance, values) is not None
+    statements = _statements()
+    if connection.vendor == "postgresql":
+        advance = statements.advance.removeprefix("WITH")
+        return _hand_over(f"WITH passed AS ({statements.pass_over}), {advance}", values) is not None
+    _change(statements.pass_over, values)
+    return _hand_over(statements.advance, values) is not None
 
 
 def claim(ticket: Ticket) -> Grant | None:

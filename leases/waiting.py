@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from time import monotonic
 from uuid import uuid4
 
@@ -47,12 +48,10 @@ class Waiting:
         self._lock = threading.Lock()  # over its tickets: a claim and a loss must not cross
 
     def enter(self) -> None:
-        """Join the queue, and see where. Raises ServiceBusy, UnknownService, LeaseInTransaction."""
+        """Join the queue; where, is seen soon. Raises ServiceBusy, UnknownService, LeaseInTransaction."""
         with self._lock:
             self._enqueue()
             mutex.advance(self.service_id)
-        with suppress(DatabaseError):  # the room looks again
-            self.see(mutex.places([self.waiter]).get(self.waiter), state_of(self.service_id))
         _room.enter(self)
 
     def claim(self, *, anyway: bool = False) -> mutex.Grant | None:
@@ -154,17 +153,18 @@ class _Room:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._listener: wakeups.Listener | None = None
-        self._next_beat = 0.0
+        self._next_beat = inf
         self._seen_version: int | None = None
         self._closing = False
-        self._deserted = threading.Event()
+        self._stirred = threading.Event()  # somebody came, or nobody is left
 
     def enter(self, waiting: Waiting) -> None:
         if self._closing:
             waiting.refuse(refusals.stopping(state_of(waiting.service_id)))
         with self._lock:
             self._waiting[waiting.waiter] = waiting
-            self._deserted.clear()
+            self._next_beat = min(self._next_beat, monotonic() + waiting.heartbeat)
+            self._stirred.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lease queue", daemon=True)
                 self._thread.start()
@@ -173,7 +173,7 @@ class _Room:
         with self._lock:
             self._waiting.pop(waiting.waiter, None)
             if not self._waiting:
-                self._deserted.set()
+                self._stirred.set()
 
     def everybody(self) -> list[Waiting]:
         with self._lock:
@@ -194,7 +194,6 @@ class _Room:
             self._listener = None
 
     def _run(self) -> None:
-        self._next_beat = 0.0
         if connection.vendor == "postgresql" and (self._listener is None or not self._listener.alive):
             self._listener = wakeups.Listener()
             self._listener.listening.wait(POLL_SECONDS)  # what was handed over before is found by looking
@@ -206,6 +205,7 @@ class _Room:
 
     def _is_empty(self) -> bool:
         with self._lock:
+            self._stirred.clear()
             if self._waiting:
                 return False
             self._thread = None
@@ -230,7 +230,7 @@ class _Room:
         if monotonic() >= self._next_beat:
             mutex.keep(everybody)
             self._next_beat = monotonic() + min(
-                (waiting.heartbeat for waiting in everybody.values()), default=0.0
+                (waiting.heartbeat for waiting in everybody.values()), default=inf
             )
         places = mutex.places(everybody)
         if missing := everybody.keys() - places.keys():
@@ -251,10 +251,10 @@ class _Room:
     def _pause(self, seconds: float) -> None:
         """Sleep. On SQLite nobody sends notifications: glance at what was handed over meanwhile."""
         if connection.vendor == "postgresql":
-            self._deserted.wait(seconds)
+            self._stirred.wait(seconds)
             return
         until = monotonic() + seconds
-        while monotonic() < until and not self._deserted.wait(min(GLANCE_SECONDS, seconds)):
+        while monotonic() < until and not self._stirred.wait(min(GLANCE_SECONDS, seconds)):
             with suppress(DatabaseError):
                 if (version := _version()) != self._seen_version:
                     self._seen_version = version
