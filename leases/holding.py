@@ -140,15 +140,15 @@ def hold(service_id: str, owner: str, *, wait: float | None = None) -> Iterator[
     beating = threading.Thread(target=keep, name=f"lease {service_id}", daemon=True)
     beating.start()
     try:
-        _note_grant(held, waited)
-        yield held
-    except BaseException:
-        done.set()
-        _release(held)
-        raise
-    done.set()
-    gone = _release(held)
-    if (lost := held.lost or gone) is not None:
+        try:
+            _note_grant(held, waited)
+            yield held
+        finally:
+            lost = held.lost  # a heartbeat after the release would find no lease
+            gone = _release(held)
+    finally:
+        done.set()  # not sooner: the thread's end would get in the way of whoever waits for the release
+    if (lost := lost or gone) is not None:
         raise lost
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -158,6 +158,39 @@ class TestAsynchronous:
         cid.go_on.set()
         await asyncio.gather(bob.task, cid.task)
 
+    async def test_who_comes_is_seen_at_once_and_the_new_ticket_not_written_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keep, kept = mutex.keep, []
+
+        def noted(waiters: Collection[str]) -> set[str]:
+            kept.append(waiters)
+            return keep(waiters)
+
+        monkeypatch.setattr(mutex, "keep", noted)
+        monkeypatch.setattr(waiting, "POLL_SECONDS", 60)
+        await query(mutex.acquire, LLM, "ann")
+        waiters = []
+        for place, owner in enumerate(("bob", "cid", "dan"), 1):
+            waiters.append(Waiter(owner))
+            assert (await waiters[-1].until_told("queued"))["position"] == place
+        assert kept == []
+        for waiter in waiters:
+            waiter.task.cancel()
+        await asyncio.gather(*(waiter.task for waiter in waiters), return_exceptions=True)
+
+    async def test_the_ticket_of_who_waits_never_lapses(self) -> None:
+        await query(mutex.acquire, LLM, "ann")
+        await query(Service.objects.filter(pk=LLM).update, ttl=1.5)
+        bob = Waiter("bob")
+        await bob.until_told("queued")
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            assert await query(somebody_waits)
+            await asyncio.sleep(0.02)
+        bob.task.cancel()
+        await asyncio.gather(bob.task, return_exceptions=True)
+
     async def test_who_waits_for_their_own_session_is_told_so(self) -> None:
         await query(mutex.acquire, LLM, "ann")
         own, other = Waiter("ann"), Waiter("bob")
@@ -257,7 +290,7 @@ class TestAsynchronous:
         sleepers: dict[int, Callable[[], None]] = {}
         monkeypatch.setattr(wakeups, "_sleepers", sleepers)
         ann = await query(mutex.acquire, LLM, "ann")
-        served, cancelled, late = Waiter("bob"), Waiter("cid"), Waiter("dan", wait=0.2)
+        served, cancelled, late = Waiter("bob"), Waiter("cid"), Waiter("dan", wait=1)
         await asyncio.gather(*(waiter.until_told("queued") for waiter in (served, cancelled, late)))
         cancelled.task.cancel()
         with pytest.raises(ServiceBusy):
