@@ -33,7 +33,7 @@ from leases.database import in_database
 logger = logging.getLogger(__name__)
 
 PROPOSED = 50  # chunks that each half proposes
-MEANING, KEYWORDS = 0.5, 0.5
+MEANING, KEYWORDS = 0.55, 0.45
 QUERY_WORDS = 64
 SNIPPET = 300  # characters
 K1, B = 1.5, 0.75  # the usual constants of BM25

@@ -69,7 +69,7 @@ class TestFusion:
         random = np.random.default_rng(7)
         for _ in range(50):
             cosines, keywords = random.uniform(0, 1, 20), random.uniform(0, 0.6, 20)
-            expected = 0.5 * cosines / cosines.std() + 0.5 * keywords / keywords.std()
+            expected = 0.55 * cosines / cosines.std() + 0.45 * keywords / keywords.std()
             scores = _fuse(cosines, keywords)
             assert scores.argsort().tolist() == expected.argsort().tolist()
             assert ((scores >= 0) & (scores <= 1)).all()
