@@ -21,7 +21,11 @@ from benchmarks.server import AS_A_PUBLIC_SITE
 
 TOKENS, CHARACTERS, MEANING, PROPOSED = 96, 1_200, 0.55, 50
 TITLE, HEADING = "title", "heading"
-PASSAGES = {"passages of up to 800 characters": 800, "passages of up to 1,000": 1_000, "without neighbours": 0}
+PASSAGES = {
+    "passages of up to 800 characters": 800,
+    "passages of up to 1,000": 1_000,
+    "without neighbours": 0,
+}
 WEIGHTS = (0.4, 0.5, 0.6, 0.7)
 PROPOSALS = (30, 100)
 
