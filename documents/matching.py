@@ -15,6 +15,7 @@ PER_WORD = 1_000  # chunks looked at, so that a frequent word costs no more than
 # its words weigh: the rarer, the more, as in BM25. The index knows which chunks hold a word but not how
 # often, and reading their texts for that would take a hundred times as long: of equals, the shorter one is
 # first. OFFSET 0 and the setting keep to the index: the planner does not know how long reading a text takes.
+# IS TRUE keeps the searched documents in one hash table instead of joining them anew for each word.
 _TO_THE_INDEX = "SET LOCAL enable_seqscan = off"
 _POSTGRESQL = """
 WITH single AS MATERIALIZED (

@@ -229,9 +229,9 @@ class _Room:
         everybody = {waiting.waiter: waiting for waiting in self.everybody()}
         if monotonic() >= self._next_beat:
             mutex.keep(everybody)
-            self._next_beat = monotonic() + min(
-                (waiting.heartbeat for waiting in everybody.values()), default=inf
-            )
+            with self._lock:  # of all who are here by now
+                beats = (waiting.heartbeat for waiting in self._waiting.values())
+                self._next_beat = monotonic() + min(beats, default=inf)
         places = mutex.places(everybody)
         if missing := everybody.keys() - places.keys():
             for waiter in missing - mutex.keep(missing):

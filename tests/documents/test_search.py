@@ -132,7 +132,7 @@ class TestSearch:
         plain = document(["Cats purr when they are content."], None)
         result = search(Document.objects.all(), "purr", axis(0))
         assert {hit.document.pk for hit in result.hits} == {converted.pk, plain.pk}
-        assert result.unconverted == 1
+        assert (result.by_meaning, result.unconverted) == (True, 1)
 
     def test_the_set_of_documents_is_the_limit_of_what_is_found(self) -> None:
         mine = document(TEXTS, [axis(0), axis(1), axis(2)])
