@@ -22,7 +22,8 @@ from chat.models import NOT_FOUND, Conversation, Message, Role
 from chat.prompts import Fitted, Passage, fit, fit_passages
 from documents.search import Found, Hit, find
 from leases.database import in_database, returning
-from leases.holding import Held, ahold
+from leases.held import Held
+from leases.holding import ahold
 from leases.turn import AT_ONCE, Turn
 
 logger = logging.getLogger(__name__)

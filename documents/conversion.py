@@ -19,7 +19,8 @@ from documents.metrics import EMBEDDED_CHUNKS, EMBEDDING_SECONDS, SERVICE, count
 from documents.models import NOT_FOUND, Chunk, Document
 from documents.vectors import Vectors
 from leases.database import in_database
-from leases.holding import Held, ahold
+from leases.held import Held
+from leases.holding import ahold
 from leases.turn import AT_ONCE, Turn
 
 INSERTED_AT_ONCE = 500  # chunks

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from leases.exceptions import LeaseLost
-from leases.holding import Held, ahold, shut_down
+from leases.held import Held
+from leases.holding import ahold, shut_down
 from leases.turn import Turn
 
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

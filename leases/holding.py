@@ -20,12 +20,12 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError
 
-from leases import mutex, owners, refusals
+from leases import keeper, mutex, owners, refusals
 from leases.database import give_thread_back, returning
 from leases.exceptions import LeaseError, LeaseLost, ServiceBusy
+from leases.held import Held
 from leases.metrics import REFUSALS, WAIT_SECONDS
 from leases.models import Outcome
 from leases.request_id import carrying
@@ -40,90 +40,6 @@ T = TypeVar("T")
 G = TypeVar("G", bound=mutex.Grant | None)
 
 
-class Held:
-    """A lease in its holder's hands. Any thread may call `activity` and `fenced`."""
-
-    def __init__(self, grant: mutex.Grant, taken_at: float) -> None:
-        self.grant = grant
-        self.taken_at = taken_at
-        self.lost: LeaseLost | None = None
-        self.writing = False
-        self._active_at = taken_at
-        self._heartbeat: float = min(settings.LEASE_HEARTBEAT, grant.ttl / 3, grant.idle_timeout / 3)
-        self._expires_at = taken_at + min(grant.ttl, grant.idle_timeout)
-
-    def activity(self) -> None:
-        """Say that the work goes on (a token, a batch). Costs no query. Raises LeaseLost."""
-        if self.lost is None and not self.writing and self.until_expiry() <= 0:
-            self.lost = self.overdue()  # by this process's own clock: the heartbeat may hang
-        if self.lost is not None:
-            raise self.lost
-        self._active_at = monotonic()
-
-    @contextmanager
-    def fenced(self) -> Iterator[None]:
-        """A transaction that commits only while this lease is held: write results inside it.
-
-        The row is locked meanwhile, so the lease cannot end before the commit, however long the writing
-        takes; it is prolonged with it. Raises LeaseLost, and writes nothing, if the lease is gone.
-        """
-        self.writing = True
-        try:
-            with transaction.atomic(durable=True):
-                if not mutex.confirm(self.grant):
-                    raise self.loss(mutex.fate(self.grant))
-                yield
-                self._active_at = monotonic()
-                self._expires_at = self._active_at + mutex.prolong(self.grant)
-        finally:
-            self.writing = False
-
-    def beat(self) -> None:
-        """One heartbeat. Raises LeaseLost when the lease is gone, or when this process could not
-        keep it: too long without activity, or without an answer from the database."""
-        if self.writing:
-            return  # the row is locked by our own transaction, and ours until that ends
-        asked_at = monotonic()
-        if self.until_expiry() <= 0 and self._is_idle():
-            raise self.overdue()
-        try:
-            remaining = mutex.renew(self.grant, idle_for=asked_at - self._active_at)
-            ended_as = mutex.fate(self.grant) if remaining is None else None
-        except DatabaseError:
-            logger.warning(
-                "No heartbeat for %s: the database did not answer.", self.grant.service_id, exc_info=True
-            )
-            if self.until_expiry() <= 0:
-                raise self.overdue() from None
-            return
-        if ended_as is not None:
-            raise self.loss(ended_as)
-        self._expires_at = asked_at + (remaining or 0.0)
-
-    def overdue(self) -> LeaseLost:
-        """The error for a lease that this process could not prolong in time, by its own clock."""
-        return self.loss(Outcome.EXPIRED if self._is_idle() else Outcome.LOST)
-
-    def _is_idle(self) -> bool:
-        return monotonic() - self._active_at >= self.grant.idle_timeout
-
-    def until_beat(self) -> float:
-        """Seconds to wait before the next heartbeat is due: closer together towards the expiry, so that
-        the last signs of activity are told in time."""
-        if self.writing:
-            return self._heartbeat
-        left = self.until_expiry()
-        return min(self._heartbeat, max(left / 2, min(left, 0.05)))
-
-    def until_expiry(self) -> float:
-        """Seconds for which this process may still believe that it holds the lease."""
-        return max(self._expires_at - monotonic(), 0.0)
-
-    def loss(self, ended_as: str) -> LeaseLost:
-        """The error that tells this holder how its session ended."""
-        return LeaseLost(self.grant.service_id, ended_as)
-
-
 @contextmanager
 def hold(service_id: str, owner: str, *, wait: float | None = None) -> Iterator[Held]:
     """Hold the lease for the length of a `with` block of synchronous work.
@@ -135,19 +51,14 @@ def hold(service_id: str, owner: str, *, wait: float | None = None) -> Iterator[
     with _refusal_noted(service_id, owner):
         held = _take(service_id, owner, wait)
     waited = monotonic() - began
-    done = threading.Event()
-    keep = carrying(_keep, held, done)
-    beating = threading.Thread(target=keep, name=f"lease {service_id}", daemon=True)
-    beating.start()
+    keeper.keep(held)
     try:
-        try:
-            _note_grant(held, waited)
-            yield held
-        finally:
-            lost = held.lost  # a heartbeat after the release would find no lease
-            gone = _release(held)
+        _note_grant(held, waited)
+        yield held
     finally:
-        done.set()  # not sooner: the thread's end would get in the way of whoever waits for the release
+        keeper.drop(held)
+        lost = held.lost  # a heartbeat after the release would find no lease
+        gone = _release(held)
     if (lost := lost or gone) is not None:
         raise lost
 
@@ -176,16 +87,6 @@ def _take(service_id: str, owner: str, wait: float | None) -> Held:
         raise
     waiting.leave()
     raise refusals.wait_timeout(state_of(service_id), wait)
-
-
-def _keep(held: Held, done: threading.Event) -> None:
-    try:
-        while not done.wait(held.until_beat()):
-            held.beat()
-    except LeaseLost as lost:
-        held.lost = lost
-    finally:
-        connection.close()
 
 
 def _release(held: Held) -> LeaseLost | None:

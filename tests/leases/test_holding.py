@@ -9,7 +9,8 @@ from pytest_django import Settings
 
 from leases import mutex
 from leases.exceptions import LeaseInTransaction, LeaseLost, ServiceBusy
-from leases.holding import Held, ahold, hold, shut_down
+from leases.held import Held
+from leases.holding import ahold, hold, shut_down
 from leases.models import Hold, Lease
 from tests.database import query
 from tests.leases.clock import let_pass
