@@ -136,8 +136,11 @@ def _found(query: str, vector: Vector, model: str, spans: dict[Any, Span]) -> di
     words = search.words_of(query)
     matched, cosines = matching(documents, words, RANKED), search.near(documents, vector, model)
     both, by_words = (
-        [one.id for one in search.rank(words, half, found)]
-        for half, found in ((matched[: search.PROPOSED], cosines), (matched, {}))
+        [one.chunk.id for one in ranked]
+        for ranked in (
+            search.rank(words, matched[: search.PROPOSED], cosines),
+            search.fused(words, matched, {}),
+        )
     )
     alone = nearest(documents, vector, RANKED)
     near = sorted(alone, key=lambda chunk: -alone[chunk])

