@@ -23,6 +23,9 @@ def likeness(words: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
     """How alike to the words each of the texts is, 0 to 1."""
     tokenizer = load_tokenizer()
     asked = np.unique(tokenizer.encode(" ".join(words), add_special_tokens=False).ids)
+    asked = asked[
+        asked != tokenizer.token_to_id("[UNK]")
+    ]  # whatever it is, it is not what is unknown elsewhere
     if not asked.size or not texts:
         return np.zeros(len(texts))
     encoded = tokenizer.encode_batch_fast(list(texts))  # each with [CLS]: none is empty

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 PROPOSED = 50  # chunks that each half proposes
 MEANING, KEYWORDS = 0.55, 0.45
 QUERY_WORDS = 64
+EQUAL = 1e-6  # scores that deviate by no more tell nothing apart
 SNIPPET = 300  # characters
 LOOKED_AT_AGAIN = 24  # chunks, the best by both
 LIKENESS = 0.3  # its weight then; the rest is the score of before
@@ -201,7 +202,7 @@ def _joined(first: NDArray[np.float64], second: NDArray[np.float64], weight: flo
     standardised scores is, up to a constant, a mean of the plain ones weighted by weight / deviation; the
     mean keeps that order and means the same for every query."""
     deviations = float(first.std()), float(second.std())
-    if all(deviations):
+    if min(deviations) > EQUAL:
         parts = weight / deviations[0], (1 - weight) / deviations[1]
         weight = parts[0] / sum(parts)
     return weight * first + (1 - weight) * second

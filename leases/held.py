@@ -1,6 +1,7 @@
 """A lease in its holder's hands: what the work sees of it, and its heartbeat."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -22,15 +23,15 @@ class Held:
         self.grant = grant
         self.taken_at = taken_at
         self.lost: LeaseLost | None = None
-        self.writing = False
+        self._writers = 0
+        self._counting = threading.Lock()
         self._active_at = taken_at
         self._heartbeat: float = min(settings.LEASE_HEARTBEAT, grant.ttl / 3, grant.idle_timeout / 3)
         self._expires_at = taken_at + min(grant.ttl, grant.idle_timeout)
 
     def activity(self) -> None:
         """Say that the work goes on (a token, a batch). Costs no query. Raises LeaseLost."""
-        if self.lost is None and not self.writing and self.until_expiry() <= 0:
-            self.lost = self.overdue()  # by this process's own clock: the heartbeat may hang
+        self.lost = self.lost or self.late()  # the heartbeat may hang
         if self.lost is not None:
             raise self.lost
         self._active_at = monotonic()
@@ -42,7 +43,8 @@ class Held:
         The row is locked meanwhile, so the lease cannot end before the commit, however long the writing
         takes; it is prolonged with it. Raises LeaseLost, and writes nothing, if the lease is gone.
         """
-        self.writing = True
+        with self._counting:
+            self._writers += 1
         try:
             with transaction.atomic(durable=True):
                 if not mutex.confirm(self.grant):
@@ -51,13 +53,19 @@ class Held:
                 self._active_at = monotonic()
                 self._expires_at = self._active_at + mutex.prolong(self.grant)
         finally:
-            self.writing = False
+            with self._counting:
+                self._writers -= 1
+
+    @property
+    def writing(self) -> bool:
+        """Whether the lease is being written under: its row is locked, and ours until that ends."""
+        return self._writers > 0
 
     def beat(self) -> None:
         """One heartbeat. Raises LeaseLost when the lease is gone, or when this process could not
         keep it: too long without activity, or without an answer from the database."""
         if self.writing:
-            return  # the row is locked by our own transaction, and ours until that ends
+            return
         asked_at = monotonic()
         if self.until_expiry() <= 0 and self._is_idle():
             raise self.overdue()
@@ -68,7 +76,8 @@ class Held:
             logger.warning(
                 "No heartbeat for %s: the database did not answer.", self.grant.service_id, exc_info=True
             )
-            self.unheard()
+            if (late := self.late()) is not None:
+                raise late from None
             return
         if ended_as is not None:
             raise self.loss(ended_as)
@@ -76,12 +85,13 @@ class Held:
 
     def renewed(self, asked_at: float, left: float) -> None:
         """A heartbeat sent at that moment found the lease with so many seconds left."""
-        self._expires_at = asked_at + left
+        # One that waited for a writing comes back after it: what that made of the expiry is later.
+        self._expires_at = max(self._expires_at, asked_at + left)
 
-    def unheard(self) -> None:
-        """The database did not answer a heartbeat. Raises LeaseLost when that cannot be waited out."""
-        if self.until_expiry() <= 0:
-            raise self.overdue() from None
+    def late(self) -> LeaseLost | None:
+        """The loss of a lease that ran out by this process's own clock, as none does that is being written
+        under."""
+        return self.overdue() if self.until_expiry() <= 0 and not self.writing else None
 
     def idle_for(self, now: float) -> float:
         """Seconds since the last activity."""

@@ -51,8 +51,8 @@ def hold(service_id: str, owner: str, *, wait: float | None = None) -> Iterator[
     with _refusal_noted(service_id, owner):
         held = _take(service_id, owner, wait)
     waited = monotonic() - began
-    keeper.keep(held)
     try:
+        keeper.keep(held)
         _note_grant(held, waited)
         yield held
     finally:

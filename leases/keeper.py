@@ -14,7 +14,6 @@ from time import monotonic
 from django.db import DatabaseError, connection
 
 from leases import mutex
-from leases.exceptions import LeaseLost
 from leases.held import Held
 
 logger = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ RETRY_SECONDS = 1.0
 class _Keeper:
     def __init__(self) -> None:
         self._held: set[Held] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a hold in whatever thread it runs
         self._thread: threading.Thread | None = None
         self._due = inf
         self._sooner = threading.Event()
@@ -38,7 +37,7 @@ class _Keeper:
             if due < self._due:
                 self._due = due
                 self._sooner.set()
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="lease heartbeats", daemon=True)
                 self._thread.start()
 
@@ -68,28 +67,31 @@ class _Keeper:
             return False
 
     def _beat(self) -> None:
-        """One heartbeat for all; whoever has lost the lease finds the reason in `lost`."""
         with self._lock:
-            beating = [held for held in self._held if not held.writing]
+            beating = [held for held in list(self._held) if not held.writing]
+        if beating:
+            self._renew(beating)
+        with self._lock:
+            self._due = monotonic() + min((held.until_beat() for held in list(self._held)), default=0.0)
+
+    def _renew(self, beating: list[Held]) -> None:
+        """One heartbeat for all; whoever has lost the lease finds the reason in `lost`."""
         asked_at = monotonic()
         try:
-            left = mutex.renew_all({held.grant: held.idle_for(asked_at) for held in beating})
+            kept = mutex.renew_all({held.grant: held.idle_for(asked_at) for held in beating})
+            for held in beating:
+                if held.grant in kept:
+                    held.renewed(asked_at, kept[held.grant])
+            for held in beating:
+                # One that has not ended is just being written under: nobody waits for that.
+                if held.grant not in kept and (how := mutex.ended(held.grant)) is not None:
+                    held.lost = held.loss(how)
         except DatabaseError:
             logger.warning("No heartbeats: the database did not answer.", exc_info=True)
-            left = None
         for held in beating:
-            try:
-                if left is None:
-                    held.unheard()
-                elif held.grant in left:
-                    held.renewed(asked_at, left[held.grant])
-                else:
-                    held.beat()  # which tells why
-            except LeaseLost as lost:
-                held.lost = lost
+            held.lost = held.lost or held.late()
+            if held.lost is not None:
                 self.drop(held)
-        with self._lock:
-            self._due = monotonic() + min((held.until_beat() for held in self._held), default=0.0)
 
 
 @cache
@@ -105,3 +107,6 @@ def keep(held: Held) -> None:
 def drop(held: Held) -> None:
     """Renew it no longer."""
     _keeper_of(os.getpid()).drop(held)
+
+
+_keeper_of(os.getpid())  # two threads that came first together would have one each

@@ -1,12 +1,14 @@
 // The numbered sources under an answer; weak matches are left out.
 
+const WEAK = 0.55; // of the best score, as on the page of the documents
+
 export function sourceList(sources) {
   const list = document.createElement("ol");
   list.className = "sources";
   list.setAttribute("aria-label", "Sources");
   const best = Math.max(...sources.map(({ score }) => score));
   sources
-    .filter(({ score }) => score >= best / 2)
+    .filter(({ score }) => score >= best * WEAK)
     .forEach((source, index) => {
       const item = document.createElement("li");
       const link = document.createElement("a");

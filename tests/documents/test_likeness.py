@@ -29,7 +29,12 @@ def test_it_depends_on_the_words_of_a_text_and_not_on_their_number() -> None:
     assert once == pytest.approx(often)
 
 
-def test_a_text_is_as_alike_whatever_stands_beside_it() -> None:
+@pytest.mark.parametrize("word", ["龘", "አማርኛ", "z" * 120])
+def test_what_the_model_does_not_know_is_like_nothing(word: str) -> None:
+    assert likeness([word], ["Party 🙂 at noon", "Plain words only", "y" * 130]).tolist() == [0, 0, 0]
+
+
+def test_a_text_is_as_alike_to_a_word_whatever_stands_beside_it() -> None:
     texts = ["A boat.", "", "🙂", "The owl in the barn sleeps until the evening.", "x" * 500]
     scores = likeness(["ship"], texts)
     for text, score in zip(texts, scores, strict=True):

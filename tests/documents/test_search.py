@@ -83,6 +83,14 @@ class TestFusion:
         scores = _fuse(np.array([0.9, 0.6, 0.3, np.nan]), np.array([0.1, 0.2, 0.1, 0.1]))
         assert scores[3] == scores[2] == scores.min()
 
+    @pytest.mark.parametrize("keyword", [0.0, 0.1, 1.0])
+    def test_scores_that_are_all_the_same_decide_nothing(self, keyword: float) -> None:
+        """Though the deviation of three tenths is not quite zero to a computer."""
+        cosines = np.array([0.2, 0.5, 0.8])
+        scores = _fuse(cosines, np.full(3, keyword))
+        assert scores.argsort().tolist() == [0, 1, 2]
+        assert scores[2] - scores[0] > 0.3
+
     def test_one_lone_chunk_has_a_score(self) -> None:
         assert 0 < _fuse(np.array([0.5]), np.array([0.2]))[0] < 1
 
@@ -112,6 +120,19 @@ class TestSearch:
         hits = search(Document.objects.all(), "Which day does the doctor come?", axis(0)).hits
         assert [hit.passage.split()[1] for hit in hits] == ["physician", "tractor"]
         assert hits[0].score > hits[1].score
+
+    def test_among_many_that_have_the_words_alike_ones_decide(self) -> None:
+        for text in (*["The tractor comes on Mondays."] * 6, "The physician comes on Mondays."):
+            document([text], None)
+        hits = search(Document.objects.all(), "On which monday does the doctor come?").hits
+        assert hits[0].passage == "The physician comes on Mondays."
+
+    def test_a_word_that_all_have_leaves_their_order_as_it_was(self) -> None:
+        for number in range(10):
+            document(["A boat. " + "It sails far away from here. " * number], None)
+        hits = search(Document.objects.all(), "boat").hits
+        assert [len(hit.passage) for hit in hits] == sorted(len(hit.passage) for hit in hits)
+        assert hits[-1].score < 0.8 * hits[0].score
 
     def test_only_the_best_are_looked_at_again_and_the_others_stay_behind_them(self) -> None:
         count = LOOKED_AT_AGAIN + 6

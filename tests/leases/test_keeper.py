@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, connection, transaction
 from pytest_django import Settings
 
 from leases import keeper, mutex
@@ -130,13 +130,102 @@ def test_a_heartbeat_that_failed_is_tried_again(error: Exception, monkeypatch: p
         held.activity()
 
 
-def test_a_writing_longer_than_the_ttl_keeps_its_lease() -> None:
+def test_a_writing_longer_than_the_ttl_keeps_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    renew_all = mutex.renew_all
+    sent: list[int] = []
+
+    def noted(idle_for: dict[mutex.Grant, float]) -> dict[mutex.Grant, float]:
+        sent.append(len(idle_for))
+        return renew_all(idle_for)
+
     with hold(LLM, "ann") as held:
         with held.fenced():
+            monkeypatch.setattr(mutex, "renew_all", noted)
             Lease.objects.filter(service=VECTORS).update(ended_reason="written")
             time.sleep(4)
+            assert not sent  # there is nobody to renew
         held.activity()
     assert Lease.objects.filter(ended_reason="written").exists()
+
+
+def test_nobody_waits_for_a_lease_whose_row_is_locked() -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite locks the whole database")
+    with hold(LLM, "ann") as waited_for, hold(VECTORS, "bob") as other:
+        locked, done = threading.Event(), threading.Event()
+
+        def lock() -> None:
+            try:
+                with transaction.atomic():
+                    assert mutex.confirm(waited_for.grant)
+                    locked.set()
+                    done.wait(20)
+            finally:
+                connection.close()
+
+        locking = threading.Thread(target=lock)
+        locking.start()
+        try:
+            assert locked.wait(10)
+            for _ in range(3):
+                renewed(VECTORS)
+            other.activity()
+        finally:
+            done.set()
+            locking.join()
+        waited_for.activity()
+
+
+def test_two_threads_may_write_and_the_first_to_end_does_not_end_it() -> None:
+    grant = mutex.acquire(LLM, "ann")
+    held = Held(grant, time.monotonic() - 100)  # which has run out by its own clock
+    with held.fenced():
+        first = held.fenced()
+        with pytest.raises(RuntimeError, match="durable"):
+            first.__enter__()
+        assert held.writing
+        assert held.late() is None
+    assert not held.writing
+
+
+def test_a_heartbeat_that_comes_back_after_a_writing_takes_nothing_from_it() -> None:
+    held = Held(mutex.acquire(LLM, "ann"), time.monotonic())
+    with held.fenced():
+        pass
+    held.renewed(time.monotonic() - 20, 3.0)
+    assert held.until_expiry() > 2
+
+
+def test_a_thread_that_could_not_be_started_is_started_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def exhausted(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", exhausted)
+    with pytest.raises(RuntimeError, match="can't start"), hold(LLM, "ann"):
+        pytest.fail("held without a heartbeat")
+    assert Hold.objects.get(service=LLM).outcome == "released"
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with hold(LLM, "ann"):
+        renewed(LLM)
+
+
+def test_the_collector_may_end_a_hold_in_the_midst_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    grant = mutex.Grant(VECTORS, "0" * 32, "bob", 1, 300.0, 300.0)
+    collected, other = Held(grant, time.monotonic()), Held(grant, time.monotonic())
+    keeper.keep(collected)
+
+    def until_beat(held: Held) -> float:
+        keeper.drop(collected)
+        return 0.2
+
+    monkeypatch.setattr(Held, "until_beat", until_beat)
+    keeping = threading.Thread(target=keeper.keep, args=(other,), daemon=True)
+    keeping.start()
+    keeping.join(10)
+    assert not keeping.is_alive()
+    keeper.drop(other)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
