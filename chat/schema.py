@@ -194,7 +194,7 @@ SOURCE = {
     "documentId": DOCUMENT_ID,
     "title": "handbook",
     "snippet": "# Staff handbook ## Leave Every employee of Brightwater Mills gets 31 days of paid leave.",
-    "score": 0.333,
+    "score": 0.4113,
     "chunkIndex": 0,
     "isChunkResult": True,
     "page": None,

@@ -221,7 +221,7 @@ FOUND = {
     "results": [
         {
             "_id": ID,
-            "_score": 0.1544,
+            "_score": 0.2038,
             "title": "handbook",
             "snippet": "# Staff handbook ## Leave Every employee of Brightwater Mills gets 31 days of "
             "paid leave.",
