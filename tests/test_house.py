@@ -16,6 +16,7 @@ OF_LEASES = {
         "exceptions",
         "fields",
         "guarded_view",
+        "held",
         "holding",
         "metrics",
         "owned_view",

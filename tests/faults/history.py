@@ -89,6 +89,8 @@ class Recorder:
             "step_aside": lambda _: {"ok": True},
         }.items():
             setattr(mutex, name, self.wrap(name, getattr(mutex, name), describe))  # type: ignore[arg-type]
+        # A process that is watched holds one lease at a time: a heartbeat for all is a renewal of that.
+        mutex.renew_all = self.wrap("renew", mutex.renew_all, lambda kept: {"ok": bool(kept)})
         if connection.vendor == "postgresql":  # elsewhere it calls try_acquire
             mutex.acquire = self.wrap("try_acquire", mutex.acquire, granted)
 
