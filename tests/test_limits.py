@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from typing import Any
 from urllib.parse import urlsplit
@@ -98,6 +99,39 @@ def test_long_heads_are_refused(server: str) -> None:
             else:
                 assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 414 ", b"HTTP/1.1 431 "))
         assert is_alive(server)
+
+
+def test_a_head_in_pieces_is_read_up_to_the_limit_and_no_further(server: str) -> None:
+    address = urlsplit(server)
+    begun = b"GET /api/services/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: "
+    with socket.create_connection((address.hostname, address.port), timeout=10) as client:
+        client.sendall(begun)
+        for _ in range(12):
+            client.sendall(b"x" * 1000)
+        client.sendall(b"\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+    with socket.create_connection((address.hostname, address.port), timeout=10) as client:
+        client.sendall(begun)
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 20_000_000:
+                sent += client.send(b"x" * 10_000)
+            assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
+        assert sent < 20_000_000
+    assert is_alive(server)
+
+
+def test_what_follows_a_body_is_no_header(server: str) -> None:
+    address = urlsplit(server)
+    head = (
+        b"POST /api/RAG/search HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    body = b'{"query": "tea"}'
+    for trailer, status in ((b"Host: elsewhere\r\n", b"200"), (b"X-Long: " + LONG + b"\r\n", b"400")):
+        with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+            client.sendall(head + b"%x\r\n" % len(body) + body + b"\r\n0\r\n" + trailer + b"\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 " + status)
 
 
 def test_forms_of_too_many_parts_are_refused(server: str) -> None:
