@@ -75,19 +75,11 @@ async def fit(
     """
     window = await engine.context_window()
     max_tokens = max(1, min(max_tokens, window // 2))
-    fixed = TEMPLATE_TOKENS + 2 * FRAME_TOKENS + await engine.count_tokens(system)
-    room = max(0, window - max_tokens - fixed)
-    length = await engine.count_tokens(message)
-    if length > room:
-        raise MessageTooLong(length, room)
-    room -= length
-
-    newest = _newest(history, room)
-    wanted = await _count_messages(engine, newest)
-    head = await _cut(engine, context, max(room // 2, room - wanted), _head)
-    if head:
-        room -= await engine.count_tokens(head)
-    kept = await _newest_within(engine, newest, wanted, room)
+    room = max(0, window - max_tokens - TEMPLATE_TOKENS - 2 * FRAME_TOKENS)
+    head, kept = context, list(history[-NEWEST_MESSAGES:])
+    if room < _most_tokens([system, context, message], kept):
+        room = max(0, room - await engine.count_tokens(system))
+        head, kept = await _within(engine, room, context, message, history)
     question = ChatMessage(role="user", content=f"{head}\n\n{message}" if head else message)
     return Fitted(
         messages=_alternating([ChatMessage(role="system", content=system), *kept, question]),
@@ -126,6 +118,30 @@ def _numbered(number: int, passage: Passage) -> str:
     page = f", p. {passage.page}" if passage.page is not None else ""
     heading = f", {passage.heading}" if passage.heading else ""
     return f"[{number}] {passage.title}{page}{heading}:\n{passage.text}"
+
+
+def _most_tokens(texts: Sequence[str], history: Sequence[ChatMessage]) -> int:
+    """What these have at most, without asking the engine: a token stands for at least one byte, and an
+    engine may put a space after every second one, to break up control words."""
+    contents = [*texts, *(message["content"] for message in history)]
+    written = sum(len(text.encode(errors="replace")) for text in contents)
+    return written * 3 // 2 + FRAME_TOKENS * len(contents)
+
+
+async def _within(
+    engine: Engine, room: int, context: str, message: str, history: Sequence[ChatMessage]
+) -> tuple[str, list[ChatMessage]]:
+    """What is left of the context and of the history beside the message. Raises MessageTooLong."""
+    length = await engine.count_tokens(message)
+    if length > room:
+        raise MessageTooLong(length, room)
+    room -= length
+    newest = _newest(history, room)
+    wanted = await _count_messages(engine, newest)
+    head = await _cut(engine, context, max(room // 2, room - wanted), _head)
+    if head:
+        room -= await engine.count_tokens(head)
+    return head, await _newest_within(engine, newest, wanted, room)
 
 
 def _newest(history: Sequence[ChatMessage], room: int) -> list[ChatMessage]:

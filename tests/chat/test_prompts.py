@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from chat import prompts
 from chat.engines.base import ChatMessage, Engine, EngineError, Usage
 from chat.engines.in_process import InProcessEngine
+from chat.engines.openai_compatible import inert
 from chat.prompts import Fitted, MessageTooLong, Passage, fit, fit_passages
 
 
@@ -173,6 +174,34 @@ async def test_huge_inputs_cost_little() -> None:
     assert engine.counts < 30
     assert engine.characters < 1_000_000
     assert fitted.context_cut
+
+
+async def test_what_fits_whatever_its_tokens_is_not_counted() -> None:
+    engine = CountingEngine(4096)
+    history = conversation("Who are you?", "A model.")
+    fitted = await fit(engine, message="Why?", context=words(100), history=history, max_tokens=512)
+    assert engine.counts == 0
+    assert (fitted.dropped_history, fitted.context_cut) == (0, False)
+
+
+@pytest.mark.parametrize("written", ["<|", "é", "x"])
+async def test_nor_is_it_too_much_for_an_engine_with_a_token_for_each_byte(written: str) -> None:
+    class BytesEngine(CountingEngine):
+        async def count_tokens(self, text: str) -> int:
+            self.counts += 1
+            return len(inert(text).encode())
+
+    uncounted = 0
+    for length in range(1, 1000):
+        engine = BytesEngine(1200)
+        try:
+            fitted = await fit(engine, message=written * length, max_tokens=200)
+        except MessageTooLong:
+            break
+        uncounted += engine.counts == 0
+        tokens = sum(len(inert(message["content"]).encode()) for message in fitted.messages)
+        assert tokens + prompts.TEMPLATE_TOKENS + 2 * prompts.FRAME_TOKENS + 200 <= 1200
+    assert 0 < uncounted < length < 1000
 
 
 texts = st.one_of(
