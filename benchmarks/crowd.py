@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import django
+import httpx
 
 from benchmarks.databases import DATABASES
 from benchmarks.load import Request, latencies
@@ -110,6 +111,8 @@ def main() -> None:
 
     def measure() -> dict[str, float]:
         with running_server(SITE) as server:
+            while not httpx.get(f"{server.base}/readyz").is_success:  # the embedding engine is 200 MB
+                time.sleep(0.2)
             return asyncio.run(crowd(server, chosen.people, chosen.seconds))
 
     with DATABASES[chosen.database]() as os.environ["DATABASE_URL"]:
