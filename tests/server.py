@@ -31,7 +31,12 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(
-    *, grace: str = "1", log: Path | str = "", asked: str = "/api/services/status", **environment: str
+    application: str = "tests.patient:application",
+    *,
+    grace: str = "1",
+    log: Path | str = "",
+    asked: str = "/api/services/status",
+    **environment: str,
 ) -> Iterator[str]:
     """The base URL of a server that answers, and is gone with the block: it has `grace` seconds for that.
 
@@ -39,7 +44,7 @@ def running_server(
     """
     port = free_port()
     command = [
-        *(sys.executable, "-m", "uvicorn", "config.asgi:application", "--port", str(port)),
+        *(sys.executable, "-m", "uvicorn", application, "--port", str(port)),
         *("--log-level", "warning", "--timeout-graceful-shutdown", grace),
         *("--forwarded-allow-ips", environment.get("FORWARDED_ALLOW_IPS", "")),  # as scripts/serve has it
     ]

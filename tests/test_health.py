@@ -162,6 +162,14 @@ async def until_doors_open_again() -> None:
     await asyncio.to_thread(waiting.close)
 
 
+def test_a_server_loads_its_engines_by_itself(leases: None) -> None:
+    deadline = time.monotonic() + 120
+    with running_server("config.asgi:application") as base:
+        while (answer := httpx.get(f"{base}/readyz", timeout=30)).status_code != 200:
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(0.2)
+
+
 def postgresql_at(port: int) -> str:
     return f"postgresql://somebody:{SECRET}@127.0.0.1:{port}/{SECRET}"
 
