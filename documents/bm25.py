@@ -26,14 +26,14 @@ def rarity(having: NDArray[np.int64], total: int) -> NDArray[np.float64]:
     return weights
 
 
-def bm25(words: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
-    """How well each text matches the words, 0 to 1: BM25 over these texts, as a share of the most that
-    the words could score (Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009)."""
+def bm25(words: Sequence[str], texts: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """How well each text, which comes as its words, matches the words, 0 to 1: BM25 over these texts, as
+    a share of the most that the words could score (Robertson and Zaragoza, The Probabilistic Relevance
+    Framework, 2009)."""
     if not words or not texts:
         return np.zeros(len(texts))
-    spoken = [words_in(text) for text in texts]
-    counts = _counts(words, spoken)
-    lengths = np.array([len(all_words) for all_words in spoken], dtype=np.float64)
+    counts = _counts(words, texts)
+    lengths = np.array([len(text) for text in texts], dtype=np.float64)
     having = (counts > 0).sum(axis=0)
     idf = rarity(having, len(texts))
     damping = K1 * (1 - B + B * lengths / max(lengths.mean(), 1.0))
@@ -42,16 +42,16 @@ def bm25(words: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
     return shares
 
 
-def _counts(words: Sequence[str], spoken: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+def _counts(words: Sequence[str], texts: Sequence[Sequence[str]]) -> NDArray[np.float64]:
     """How often each text (a row) has the stem of each word (a column)."""
     columns = {stem: column for column, stem in enumerate(dict.fromkeys(_stems(words)))}
     initials = {stem[:1] for stem in columns}  # a stem begins as its word does
-    vocabulary = [word for word in set().union(*spoken) if word[:1] in initials]
+    vocabulary = [word for word in set().union(*texts) if word[:1] in initials]
     stems = zip(vocabulary, _stems(vocabulary), strict=True)
     asked = {word: columns[stem] for word, stem in stems if stem in columns}
-    counts = np.zeros((len(spoken), len(columns)))
-    for row, all_words in enumerate(spoken):
-        for word in all_words:
+    counts = np.zeros((len(texts), len(columns)))
+    for row, text in enumerate(texts):
+        for word in text:
             if word in asked:
                 counts[row, asked[word]] += 1
     return counts

@@ -7,7 +7,7 @@ beforehand. Rare pieces count more, as in BM25.
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +19,13 @@ from documents.tokenizer import WEIGHTS_FILE, load_tokenizer, model_directory
 _VECTORS = "embeddings.word_embeddings.weight"
 
 
-def likeness(words: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
-    """How alike to the words each of the texts is, 0 to 1."""
-    tokenizer = load_tokenizer()
-    asked = np.unique(tokenizer.encode(" ".join(words), add_special_tokens=False).ids)
-    asked = asked[
-        asked != tokenizer.token_to_id("[UNK]")
-    ]  # whatever it is, it is not what is unknown elsewhere
+def likeness(words: Sequence[str], texts: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """How alike to the words each of the texts is, which come as their words, 0 to 1."""
+    asked = _pieces_of(words)
     if not asked.size or not texts:
         return np.zeros(len(texts))
-    encoded = tokenizer.encode_batch_fast(list(texts))  # each with [CLS]: none is empty
-    written = [np.unique(text.ids) for text in encoded]
+    ends = load_tokenizer().encode("").ids  # what a text begins and ends with: none is empty
+    written = [np.append(_pieces_of(text), ends) for text in texts]
     starts = np.cumsum([0, *(pieces.size for pieces in written[:-1])])
     pieces, where = np.unique(np.concatenate(written), return_inverse=True)
     # Not with @: so small a product would wait for a thread on each core, however busy they are.
@@ -40,6 +36,19 @@ def likeness(words: Sequence[str], texts: Sequence[str]) -> NDArray[np.float64]:
     weights = rarity(having, len(texts))
     scores: NDArray[np.float64] = np.clip(weights @ best / weights.sum(), 0.0, 1.0)
     return scores
+
+
+def _pieces_of(words: Sequence[str]) -> NDArray[np.int64]:
+    """The word pieces of these words, each once."""
+    return np.array(sorted({piece for word in set(words) for piece in _pieces(word)}), dtype=np.int64)
+
+
+@lru_cache(10_000)  # a language has few words that are frequent
+def _pieces(word: str) -> tuple[int, ...]:
+    """Those of one word, without what the model does not know: that is like nothing else unknown."""
+    tokenizer = load_tokenizer()
+    unknown = tokenizer.token_to_id("[UNK]")
+    return tuple(piece for piece in tokenizer.encode(word, add_special_tokens=False).ids if piece != unknown)
 
 
 def _vectors(pieces: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -59,11 +59,11 @@ class Hit:
 
 
 class Proposed(NamedTuple):
-    """A chunk that one of the halves proposed; `written` is what its words are counted in."""
+    """A chunk that one of the halves proposed; `words` are those of its title, its heading and its text."""
 
     id: int
     place: Place
-    written: str
+    words: list[str]
 
 
 class Ranked(NamedTuple):
@@ -156,7 +156,7 @@ def rank(words: Sequence[str], matched: Collection[int], cosines: Mapping[int, f
     if not best:
         return []
     chunks = [one.chunk for one in best]
-    alike = likeness(words, [chunk.written for chunk in chunks])
+    alike = likeness(words, [chunk.words for chunk in chunks])
     again = _ordered(chunks, _joined(np.array([one.score for one in best]), alike, 1 - LIKENESS))
     return again + [one._replace(score=min(one.score, again[-1].score)) for one in others]
 
@@ -166,7 +166,7 @@ def fused(words: Sequence[str], matched: Collection[int], cosines: Mapping[int, 
     proposed = _proposed({*cosines, *matched})
     scores = _fuse(
         np.array([cosines.get(one.id, np.nan) for one in proposed], dtype=np.float64),
-        bm25(words, [one.written for one in proposed]),
+        bm25(words, [one.words for one in proposed]),
     )
     return _ordered(proposed, scores)
 
@@ -183,7 +183,8 @@ def _proposed(ids: Collection[int]) -> list[Proposed]:
         "id", "document_id", "index", "document__title", "heading", "text"
     )
     return [
-        Proposed(pk, Place(document, index), "\n".join(written)) for pk, document, index, *written in rows
+        Proposed(pk, Place(document, index), words_in("\n".join(written)))
+        for pk, document, index, *written in rows
     ]
 
 

@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from documents.likeness import likeness
+from documents.bm25 import words_in
+from documents.likeness import likeness as likeness_of_words
+
+
+def likeness(words: list[str], texts: list[str]) -> NDArray[np.float64]:
+    return likeness_of_words(words, [words_in(text) for text in texts])
 
 
 def test_an_alike_word_counts_more_than_another() -> None:
