@@ -182,7 +182,8 @@ class TestAsynchronous:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        await until(lambda: not live())
+        await shut_down(10)  # what was granted after all is given back in the background, one by one
+        assert not await query(live)
         assert set(await query(outcomes)) <= {"released"}
 
     async def test_a_caller_cancelled_twice_while_releasing_still_releases(self) -> None:
