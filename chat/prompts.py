@@ -79,7 +79,7 @@ async def fit(
     head, kept = context, list(history[-NEWEST_MESSAGES:])
     if room < _most_tokens([system, context, message], kept):
         room = max(0, room - await engine.count_tokens(system))
-        head, kept = await _within(engine, room, context, message, history)
+        head, kept = await _within(engine, room, context, message, kept)
     question = ChatMessage(role="user", content=f"{head}\n\n{message}" if head else message)
     return Fitted(
         messages=_alternating([ChatMessage(role="system", content=system), *kept, question]),
@@ -148,7 +148,7 @@ def _newest(history: Sequence[ChatMessage], room: int) -> list[ChatMessage]:
     """The newest messages that could fit if their tokens were the longest there are."""
     characters = room * LONGEST_TOKEN
     newest: list[ChatMessage] = []
-    for message in reversed(history[-NEWEST_MESSAGES:]):
+    for message in reversed(history):
         if characters <= 0:
             break
         newest.insert(0, {"role": message["role"], "content": message["content"][-characters:]})
