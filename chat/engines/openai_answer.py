@@ -4,9 +4,9 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, cast
+from typing import Any
 
-import httpx
+import aiohttp
 
 from chat.engines.base import ContextOverflow, EngineError, EngineTimeout, Usage
 
@@ -19,6 +19,7 @@ MAX_DETAILS = 200
 """Characters quoted from the server."""
 
 ABSENT = "The chat model cannot be reached. Check that it is running and that CHAT_BASE_URL is right."
+NO_KEY = "CHAT_API_KEY is not a single line, so the chat model cannot be asked. Please check it."
 CUT_OFF = "The chat model stopped in the middle of its answer. Please try again."
 NONSENSE = (
     "The chat model sent an answer that cannot be read. "
@@ -84,7 +85,7 @@ class Answer:
         return pieces
 
 
-async def events_of(response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
+async def events_of(response: aiohttp.ClientResponse) -> AsyncGenerator[dict[str, Any], None]:
     """The server-sent events' JSON objects, `_DONE` last if the server says so. An object may span
     several `data:` lines and need not be followed by the blank line that the standard asks for."""
     pending: list[str] = []
@@ -110,42 +111,40 @@ async def events_of(response: httpx.Response) -> AsyncGenerator[dict[str, Any], 
         raise EngineError(CUT_OFF)
 
 
-async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
+async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[str, None]:
     rest = b""
     total = 0
-    async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_bytes())) as chunks:
-        async for chunk in chunks:
-            total += len(chunk)
-            *lines, rest = _LINE_END.split(rest + chunk)
-            if total > MAX_STREAM or len(rest) > MAX_LINE:
-                raise EngineError(ENDLESS)
-            for line in lines:
-                yield line.decode(errors="replace")
+    async for chunk in response.content.iter_any():
+        total += len(chunk)
+        *lines, rest = _LINE_END.split(rest + chunk)
+        if total > MAX_STREAM or len(rest) > MAX_LINE:
+            raise EngineError(ENDLESS)
+        for line in lines:
+            yield line.decode(errors="replace")
     yield rest.decode(errors="replace").rstrip("\r")
 
 
-async def read(response: httpx.Response) -> bytes:
+async def read(response: aiohttp.ClientResponse) -> bytes:
     content = b""
-    async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_bytes())) as chunks:
-        async for chunk in chunks:
-            content += chunk
-            if len(content) > MAX_LINE:
-                raise EngineError(NONSENSE)
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > MAX_LINE:
+            raise EngineError(NONSENSE)
     return content
 
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """The faults of httpx as our own."""
+    """The faults of aiohttp as our own."""
     try:
         yield
-    except httpx.ConnectTimeout as error:
+    except aiohttp.ConnectionTimeoutError as error:
         raise EngineTimeout(ABSENT) from error
-    except (TimeoutError, httpx.TimeoutException) as error:
+    except TimeoutError as error:
         raise EngineTimeout(LATE) from error
-    except (httpx.ConnectError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
         raise EngineError(ABSENT) from error
-    except httpx.HTTPError as error:
+    except aiohttp.ClientError as error:
         raise EngineError(CUT_OFF) from error
 
 

@@ -10,9 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, S
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from http import HTTPStatus
+from typing import Any, TypeVar
 
-import httpx
+import aiohttp
 
 from chat.engines.base import (
     DEFAULT_CONTEXT_WINDOW,
@@ -26,6 +27,7 @@ from chat.engines.base import (
 )
 from chat.engines.openai_answer import (
     CUT_OFF,
+    NO_KEY,
     NONSENSE,
     REFUSALS,
     Answer,
@@ -58,10 +60,6 @@ _CONTROL = re.compile(
 _MISSING_ROUTE = {404, 405, 501}
 
 T = TypeVar("T")
-
-
-class _Connection(Protocol):
-    def get_extra_info(self, info: str) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ class OpenAICompatibleEngine(Engine):
         self._described: _Model | None = None
         self._no_tokenizer_until = -math.inf
         self._error: str | None = None
-        self._connections: set[_Connection] = set()
+        self._answers: set[aiohttp.ClientResponse] = set()
 
     # -- what the engine is --------------------------------------------------------------------
 
@@ -148,7 +146,7 @@ class OpenAICompatibleEngine(Engine):
                 self._described = await self._ask_for_model(client)
         return self._described
 
-    async def _ask_for_model(self, client: httpx.AsyncClient) -> _Model:
+    async def _ask_for_model(self, client: aiohttp.ClientSession) -> _Model:
         entries = as_list((await self._ask(client, "GET", f"{self._base_url}/models")).get("data"))
         models = [entry for entry in map(as_dict, entries) if isinstance(entry.get("id"), str)]
         chosen = next((entry for entry in models if entry["id"] == self._model), models[0] if models else {})
@@ -158,7 +156,7 @@ class OpenAICompatibleEngine(Engine):
         window = _window(chosen) or await self._window_in_props(client)
         return _Model(name, window or DEFAULT_CONTEXT_WINDOW)
 
-    async def _window_in_props(self, client: httpx.AsyncClient) -> int | None:
+    async def _window_in_props(self, client: aiohttp.ClientSession) -> int | None:
         try:
             props = await self._ask(client, "GET", f"{self._root}/props")
         except EngineError:
@@ -232,19 +230,18 @@ class OpenAICompatibleEngine(Engine):
 
     @asynccontextmanager
     async def _connected(
-        self, client: httpx.AsyncClient, body: dict[str, Any], patience: _Patience
-    ) -> AsyncIterator[httpx.Response]:
-        request = client.build_request("POST", f"{self._base_url}/chat/completions", json=body)
-        response = await patience.wait(client.send(request, stream=True))
-        connection: _Connection = response.extensions["network_stream"]
-        self._connections.add(connection)
+        self, client: aiohttp.ClientSession, body: dict[str, Any], patience: _Patience
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        asked = client.post(f"{self._base_url}/chat/completions", json=body, allow_redirects=False)
+        response = await patience.wait(asked)
+        self._answers.add(response)
         try:
-            if response.status_code != httpx.codes.OK:
-                raise refusal(response.status_code, refusal_words(await patience.wait(read(response))))
+            if response.status != HTTPStatus.OK:
+                raise refusal(response.status, refusal_words(await patience.wait(read(response))))
             yield response
         finally:
-            self._connections.discard(connection)
-            await response.aclose()
+            self._answers.discard(response)
+            response.close()
 
     async def _count_usage(self, messages: Sequence[ChatMessage], answer: str) -> Usage:
         contents = "\n".join(message["content"] for message in messages)
@@ -255,36 +252,41 @@ class OpenAICompatibleEngine(Engine):
 
     def close(self) -> None:
         """Cuts every answer in progress, from whatever thread or event loop it is read."""
-        for connection in list(self._connections):
-            with suppress(OSError):
-                connection.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        for response in list(self._answers):
+            connection = response.connection  # none if all is read
+            if connection is not None and connection.transport is not None:
+                with suppress(OSError):
+                    connection.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
     @property
     def answering(self) -> bool:
         """Whether an answer is being read right now."""
-        return bool(self._connections)
+        return bool(self._answers)
 
-    def _client(self) -> httpx.AsyncClient:
+    def _client(self) -> aiohttp.ClientSession:
         headers = {"Accept-Encoding": "identity", **request_headers()}
+        if not self._api_key.isprintable():
+            raise EngineError(NO_KEY)
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
-        waits = httpx.Timeout(None, connect=min(self._timeout, CONNECT_TIMEOUT))
-        return httpx.AsyncClient(headers=headers, timeout=waits, verify=_tls_context(), trust_env=False)
+        waits = aiohttp.ClientTimeout(total=None, connect=min(self._timeout, CONNECT_TIMEOUT))
+        connector = aiohttp.TCPConnector(ssl=_tls_context(), force_close=True)
+        return aiohttp.ClientSession(headers=headers, timeout=waits, connector=connector)
 
     async def _ask(
-        self, client: httpx.AsyncClient, method: str, url: str, body: dict[str, Any] | None = None
+        self, client: aiohttp.ClientSession, method: str, url: str, body: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """A small question and its JSON answer."""
         async with (
             translated(),
             asyncio.timeout(SIDE_TIMEOUT),
-            client.stream(method, url, json=body) as response,
+            client.request(method, url, json=body, allow_redirects=False) as response,
         ):
             content = await read(response)
-            if response.status_code in _MISSING_ROUTE:
+            if response.status in _MISSING_ROUTE:
                 raise _NoRouteError(REFUSALS[404])
-            if response.status_code != httpx.codes.OK:
-                raise refusal(response.status_code, refusal_words(content))
+            if response.status != HTTPStatus.OK:
+                raise refusal(response.status, refusal_words(content))
             return parse(content)
 
     @asynccontextmanager
@@ -315,7 +317,7 @@ async def _next(
     try:
         async with asyncio.timeout(SIDE_TIMEOUT):
             return await anext(events, None)
-    except (TimeoutError, httpx.HTTPError, EngineError):
+    except (TimeoutError, aiohttp.ClientError, EngineError):
         return None
 
 
@@ -336,4 +338,4 @@ def _window(entry: dict[str, Any]) -> int | None:
 @cache
 def _tls_context() -> ssl.SSLContext:
     """Reading the certificates takes 15 ms: once, not for each call."""
-    return httpx.create_ssl_context(trust_env=False)
+    return ssl.create_default_context()

@@ -5,9 +5,10 @@ import json
 import ssl
 from collections.abc import Sequence
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
-import httpx
+import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,9 +41,7 @@ class OpenAICompatibleEmbedder(Embedder):
     def __init__(self, base_url: str, model: str, api_key: str, timeout: float) -> None:
         self.model = model or NAMELESS
         self._url = f"{base_url.rstrip('/')}/embeddings"
-        self._headers = httpx.Headers(
-            {"Authorization": f"Bearer {api_key}"} if api_key else {}, encoding="utf-8"
-        )
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = timeout
 
     async def warm_up(self) -> None:
@@ -66,33 +65,32 @@ class OpenAICompatibleEmbedder(Embedder):
                 f"The embedding server did not answer within {self._timeout:g} seconds. "
                 "Please try again in a minute."
             ) from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+        except (ValueError, aiohttp.NonHttpUrlClientError) as error:
             raise EmbeddingError(
                 "The embedding server cannot be addressed. "
                 "Please check that EMBEDDING_BASE_URL is a web address and EMBEDDING_API_KEY a single line."
             ) from error
-        except httpx.HTTPError as error:
+        except aiohttp.ClientError as error:
             raise EmbeddingError(
                 "The embedding server cannot be reached or broke off its answer. "
                 "Please check that it is running at the address in EMBEDDING_BASE_URL."
             ) from error
         return _vectors_in(answer, len(texts))
 
-    def _headers_now(self) -> httpx.Headers:
-        headers = self._headers.copy()
-        headers.update(request_headers())
-        return headers
-
     async def _post(self, question: dict[str, Any]) -> bytes:
-        # One client per call: a client must not outlive its event loop.
+        # One session per call: a session must not outlive its event loop.
         async with (
-            httpx.AsyncClient(verify=_ssl_context(), trust_env=False, timeout=None) as client,  # noqa: S113 (see above)
-            client.stream("POST", self._url, json=question, headers=self._headers_now()) as response,
+            aiohttp.ClientSession(
+                headers=self._headers | request_headers(),
+                timeout=aiohttp.ClientTimeout(total=None),
+                connector=aiohttp.TCPConnector(ssl=_ssl_context(), force_close=True),
+            ) as session,
+            session.post(self._url, json=question, allow_redirects=False) as response,
         ):
-            if response.status_code != httpx.codes.OK:
-                raise EmbeddingError(_refusal(response.status_code))
+            if response.status != HTTPStatus.OK:
+                raise EmbeddingError(_refusal(response.status))
             answer = bytearray()
-            async for piece in response.aiter_bytes():
+            async for piece in response.content.iter_any():
                 answer += piece
                 if len(answer) > MAX_ANSWER_BYTES:
                     raise EmbeddingError(UNREADABLE)
@@ -102,7 +100,7 @@ class OpenAICompatibleEmbedder(Embedder):
 @cache
 def _ssl_context() -> ssl.SSLContext:
     """Kept, for making one takes longer than a short text takes to embed."""
-    return httpx.create_ssl_context()
+    return ssl.create_default_context()
 
 
 def _refusal(status: int) -> str:

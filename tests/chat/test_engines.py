@@ -497,6 +497,20 @@ async def test_an_absent_engine(url: str) -> None:
     assert await engine.count_tokens("Hello") == base.estimate_tokens("Hello")
 
 
+@pytest.mark.parametrize("key", ["two\nlines", "clé"])
+async def test_an_unusual_key(key: str) -> None:
+    async with ScriptedEngineServer({CHAT: told(token("Hello", "stop"))}) as server:
+        engine = engine_of(server, api_key=key)
+        if "\n" in key:
+            with pytest.raises(EngineError, match="CHAT_API_KEY is not a single line"):
+                await ask(engine, user("Hi"))
+            assert await engine.count_tokens("Hello") == base.estimate_tokens("Hello")
+            assert server.calls == []
+        else:
+            await ask(engine, user("Hi"))
+            assert server.calls[0].headers["authorization"] == f"Bearer {key}"
+
+
 @pytest.mark.parametrize("filler", [b"x" * 1000, b": comment\n\n", b"data: {}\n\n", b"data: x\n"])
 async def test_garbage_without_end_is_cut(filler: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_answer, "MAX_STREAM", 200_000)
