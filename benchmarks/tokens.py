@@ -1,17 +1,18 @@
 """The first token and the tokens per second of an answer, through the whole stack and beside it.
 
 `python -m benchmarks.tokens` in the root of the project. The default model answers in a server of the
-project; the same engine is asked directly, over its own loopback API, with the same messages. No
-question is asked twice, since the engine would remember it.
+project; the same engine is asked directly, over its own loopback API. Questions come in pairs of the same
+sentences, one for each way, and are compared in these: no question is asked twice, since the engine would
+remember it, and what it takes for one says nothing of another. Which way comes first changes.
 """
 
 import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import django
@@ -19,21 +20,24 @@ import httpx
 
 from benchmarks.databases import DATABASES
 from benchmarks.embedding import sentence
-from benchmarks.rounds import Table, finish, interleaved, machine, parser, percentile
+from benchmarks.rounds import Table, finish, machine, parser, percentile
 from benchmarks.server import AS_A_PUBLIC_SITE, SITE, running_server
 from chat.prompts import SYSTEM
 
 STACK, ENGINE = "through the stack", "the engine's own API"
+NAMES = ("first token", "tokens per second")
 TOKENS = 96  # of an answer, at most
 LATER_GOAL = 15.0  # ms, of the first token
 RATE_GOAL = 0.95
 
 
-def questions() -> Iterator[str]:
-    """Of about the same length, none twice."""
+def questions() -> Iterator[tuple[str, str]]:
+    """Pairs of the same sentences, none twice."""
     for number in count():
         source = random.Random(number)
-        yield f"Write a long story about this: {sentence(source)} {sentence(source)}"
+        first, second = sentence(source), sentence(source)
+        begin = "Write a long story about this:"
+        yield f"{begin} {first} {second}", f"{begin} {second} {first}"
 
 
 def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
@@ -73,21 +77,34 @@ def asked_of_the_engine(client: httpx.Client, question: str) -> tuple[float, flo
     return (first - began) * 1000, (tokens - 1) / (last - first)
 
 
+def compared(
+    pairs: Iterator[tuple[str, str]], several: int, stack: httpx.Client, engine: httpx.Client
+) -> dict[str, float]:
+    """Medians over several pairs of questions, one asked in each way."""
+    ours: list[tuple[float, float]] = []
+    its: list[tuple[float, float]] = []
+    for number, (one, other) in enumerate(islice(pairs, several)):
+        ways = [(ours, asked_of_the_stack, stack, one), (its, asked_of_the_engine, engine, other)]
+        for found, ask, client, question in ways[:: -1 if number % 2 else 1]:
+            found.append(ask(client, question))
+    both = list(zip(ours, its, strict=True))
+    figures = {
+        "later": [mine - other for (mine, _), (other, _) in both],
+        "ratio": [mine / other for (_, mine), (_, other) in both],
+    }
+    for way, found in ((STACK, ours), (ENGINE, its)):
+        for name, *values in zip(NAMES, *found, strict=True):
+            figures[f"{way}: {name}"] = values
+    return {name: percentile(values, 0.5) for name, values in figures.items()}
+
+
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--questions", type=int, default=10, help="a round (10)")
+    options.add_argument("--questions", type=int, default=10, help="a round, asked in each way (10)")
     options.add_argument("--database", choices=DATABASES, default="PostgreSQL")
     chosen = options.parse_args()
     os.environ |= AS_A_PUBLIC_SITE
-    asking = questions()
-
-    def several(ask: Callable[[httpx.Client, str], tuple[float, float]], client: httpx.Client) -> Any:
-        def once() -> dict[str, float]:
-            firsts, rates = zip(*(ask(client, next(asking)) for _ in range(chosen.questions)), strict=True)
-            return {"first": percentile(firsts, 0.5), "rate": percentile(rates, 0.5)}
-
-        return once
-
+    pairs = questions()
     with DATABASES[chosen.database]() as os.environ["DATABASE_URL"]:
         django.setup()
         import_module("django.core.management").call_command("migrate", verbosity=0)
@@ -98,24 +115,14 @@ def main() -> None:
             engine = stack.get("/engine", timeout=120).raise_for_status().json()
             headers = {"Authorization": f"Bearer {engine['key']}", "Connection": "close"}  # as the stack does
             with httpx.Client(base_url=engine["url"], headers=headers, timeout=60) as direct:
-                contenders = {
-                    STACK: several(asked_of_the_stack, stack),
-                    ENGINE: several(asked_of_the_engine, direct),
-                }
-                interleaved(contenders, 1)  # warms up
-                figures = interleaved(contenders, chosen.rounds)
+                compared(pairs, 3, stack, direct)  # warms up
+                rounds = [compared(pairs, chosen.questions, stack, direct) for _ in range(chosen.rounds)]
+    found = {name: [each[name] for each in rounds] for name in rounds[0]}
     table = Table(f"Answers of at most {TOKENS} tokens, one after another, {chosen.database}")
-    later = [ours - its for ours, its in zip(figures[STACK]["first"], figures[ENGINE]["first"], strict=True)]
-    table.goal("first token later than the engine's, ms", later, at_most=LATER_GOAL)
-    table.ratio(
-        "tokens per second to the engine's",
-        figures[STACK]["rate"],
-        figures[ENGINE]["rate"],
-        at_least=RATE_GOAL,
-    )
-    for name, found in figures.items():
-        table.figure(f"{name}: first token, p50", found["first"], "ms")
-        table.figure(f"{name}: tokens per second, p50", found["rate"], "/s")
+    table.goal("first token later than the engine's, ms", found.pop("later"), at_most=LATER_GOAL)
+    table.goal("tokens per second to the engine's", found.pop("ratio"), at_least=RATE_GOAL, times=True)
+    for name, values in found.items():
+        table.figure(f"{name}, p50", values, "ms" if name.endswith(NAMES[0]) else "/s")
     finish([table], machine("django", "uvicorn", "xllamacpp"), chosen.json)
 
 
