@@ -23,25 +23,27 @@ class Meter:
     """Counts one answer."""
 
     def __init__(self, service: str) -> None:
-        self._service = service
+        self._tokens = GENERATED_TOKENS.labels(service)
+        self._prompt = PROMPT_TOKENS.labels(service)
+        self._seconds = GENERATION_SECONDS.labels(service)
         self._pieces = 0
         self._counted_at = monotonic()
 
     def piece(self) -> None:
         """One piece of the answer came: one token, as far as anybody knows yet."""
         self._pieces += 1
-        GENERATED_TOKENS.labels(self._service).inc()
+        self._tokens.inc()
         self.time()
 
     def usage(self, usage: Usage) -> None:
         """What it really was: pieces may have been longer than a token, and prompts are counted last."""
-        GENERATED_TOKENS.labels(self._service).inc(max(usage.output_tokens - self._pieces, 0))
-        PROMPT_TOKENS.labels(self._service).inc(max(usage.input_tokens, 0))
+        self._tokens.inc(max(usage.output_tokens - self._pieces, 0))
+        self._prompt.inc(max(usage.input_tokens, 0))
 
     def time(self) -> None:
         """Count the time since the last call."""
         now = monotonic()
-        GENERATION_SECONDS.labels(self._service).inc(now - self._counted_at)
+        self._seconds.inc(now - self._counted_at)
         self._counted_at = now
 
 

@@ -4,12 +4,10 @@ import asyncio
 import math
 import re
 import socket
-import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -270,7 +268,7 @@ class OpenAICompatibleEngine(Engine):
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
         waits = aiohttp.ClientTimeout(total=None, connect=min(self._timeout, CONNECT_TIMEOUT))
-        connector = aiohttp.TCPConnector(ssl=_tls_context(), force_close=True)
+        connector = aiohttp.TCPConnector(force_close=True)
         return aiohttp.ClientSession(headers=headers, timeout=waits, connector=connector)
 
     async def _ask(
@@ -333,9 +331,3 @@ def _window(entry: dict[str, Any]) -> int | None:
     stated = positive(entry.get("max_model_len")) or positive(meta.get("n_ctx"))
     trained = positive(meta.get("n_ctx_train"))
     return min(stated, trained) if stated and trained else stated
-
-
-@cache
-def _tls_context() -> ssl.SSLContext:
-    """Reading the certificates takes 15 ms: once, not for each call."""
-    return ssl.create_default_context()

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import ssl
 from collections.abc import Sequence
-from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -83,7 +81,7 @@ class OpenAICompatibleEmbedder(Embedder):
             aiohttp.ClientSession(
                 headers=self._headers | request_headers(),
                 timeout=aiohttp.ClientTimeout(total=None),
-                connector=aiohttp.TCPConnector(ssl=_ssl_context(), force_close=True),
+                connector=aiohttp.TCPConnector(force_close=True),
             ) as session,
             session.post(self._url, json=question, allow_redirects=False) as response,
         ):
@@ -95,12 +93,6 @@ class OpenAICompatibleEmbedder(Embedder):
                 if len(answer) > MAX_ANSWER_BYTES:
                     raise EmbeddingError(UNREADABLE)
             return bytes(answer)
-
-
-@cache
-def _ssl_context() -> ssl.SSLContext:
-    """Kept, for making one takes longer than a short text takes to embed."""
-    return ssl.create_default_context()
 
 
 def _refusal(status: int) -> str:
