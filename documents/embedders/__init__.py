@@ -6,7 +6,6 @@ from functools import cache
 from django.conf import settings
 
 from documents.embedders.base import Embedder
-from documents.embedders.openai_compatible import OpenAICompatibleEmbedder
 
 _making = threading.Lock()
 
@@ -34,4 +33,7 @@ def _in_process() -> Embedder:
 
 @cache
 def _openai_compatible(base_url: str, model: str, api_key: str, timeout: float) -> Embedder:
+    # Only here: aiohttp takes 0.2 s to import.
+    from documents.embedders.openai_compatible import OpenAICompatibleEmbedder  # noqa: PLC0415
+
     return OpenAICompatibleEmbedder(base_url, model, api_key, timeout)

@@ -486,6 +486,34 @@ def told(*words: str) -> str:
     return out.getvalue()
 
 
+class TestStart:
+    def test_it_loads_no_page_and_no_engine(self) -> None:
+        started = subprocess.run(
+            [sys.executable, "-X", "importtime", "manage.py", "lease", "status"],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        loaded = {line.rpartition("|")[2].strip() for line in started.stderr.splitlines()}
+        assert "leases.mutex" in loaded
+        assert not loaded & {"chat.views", "leases.views", "aiohttp", "onnxruntime", "xllamacpp"}
+
+    def test_wrong_settings_are_said_before_anything_is_done(self) -> None:
+        process = subprocess.run(
+            arguments("run", LLM, "--", "echo", "done"),
+            cwd=ROOT,
+            env=environment(LEASE_TTL="0"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode != 0
+        assert "LEASE_TTL is 0" in process.stderr
+        assert process.stdout == ""
+
+
 class TestStatus:
     def test_it_shows_who_holds_what_and_who_waits(self) -> None:
         mutex.release(mutex.acquire(LLM, "before"))
