@@ -142,8 +142,8 @@ async def translated() -> AsyncIterator[None]:
         raise EngineTimeout(ABSENT) from error
     except TimeoutError as error:
         raise EngineTimeout(LATE) from error
-    except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-        raise EngineError(ABSENT) from error
+    except (aiohttp.ClientConnectorError, aiohttp.NonHttpUrlClientError, ValueError) as error:
+        raise EngineError(ABSENT) from error  # ValueError: an address of which no request can be made
     except aiohttp.ClientError as error:
         raise EngineError(CUT_OFF) from error
 

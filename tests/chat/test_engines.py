@@ -485,7 +485,18 @@ async def test_an_overflow_is_told_apart(script: Script) -> None:
         assert engine.health().ready
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/v1", "ftp://example.org", "http://", "nonsense"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:{port}/v1",
+        "https://127.0.0.1:{port}/v1",
+        "ftp://example.org",
+        "http://",
+        "nonsense",
+        "http://two..dots/v1",
+        "http://127.0.0.1:{port}0000/v1",
+    ],
+)
 async def test_an_absent_engine(url: str) -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
@@ -495,6 +506,17 @@ async def test_an_absent_engine(url: str) -> None:
     assert str(caught.value) == openai_answer.ABSENT
     assert await engine.context_window() == base.DEFAULT_CONTEXT_WINDOW
     assert await engine.count_tokens("Hello") == base.estimate_tokens("Hello")
+
+
+async def test_a_key_and_a_password_are_one_too_many() -> None:
+    async with ScriptedEngineServer({CHAT: told(token("Hello", "stop"))}) as server:
+        address = server.base_url.replace("//", "//ann:secret@")
+        with pytest.raises(EngineError) as caught:
+            await ask(OpenAICompatibleEngine(address, model="tiny", api_key=KEY), user("Hi"))
+        assert str(caught.value) == openai_answer.ABSENT
+        pieces, _ = await ask(OpenAICompatibleEngine(address, model="tiny"), user("Hi"))
+        assert pieces == ["Hello"]
+        assert server.calls[0].headers["authorization"].startswith("Basic ")
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "clé"])

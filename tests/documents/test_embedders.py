@@ -409,7 +409,9 @@ class TestServer:
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(call, 10)
 
-    @pytest.mark.parametrize("url", ["", "localhost:11434/v1", "http://", "http://[::1", "ftp://x/v1"])
+    @pytest.mark.parametrize(
+        "url", ["", "localhost:11434/v1", "http://", "http://[::1", "ftp://x/v1", "http://a..b/v1"]
+    )
     async def test_address_that_is_none(self, url: str) -> None:
         with pytest.raises(EmbeddingError, match=r"cannot be addressed.*EMBEDDING_BASE_URL"):
             await OpenAICompatibleEmbedder(url, "m", "", 30).embed(["a"])
