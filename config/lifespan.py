@@ -57,7 +57,8 @@ async def warm_up() -> None:
     What fails shows in /readyz too; the server goes on, since the other engine may well work.
     """
     await asyncio.sleep(WARM_UP_AFTER)
-    loading = (get_engine().warm_up(), get_embedder().warm_up())
+    engine, embedder = await asyncio.gather(asyncio.to_thread(get_engine), asyncio.to_thread(get_embedder))
+    loading = (engine.warm_up(), embedder.warm_up())
     for failure in await asyncio.gather(*loading, return_exceptions=True):
         if failure is not None:
             logger.error("An engine could not be loaded.", exc_info=failure)

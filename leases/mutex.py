@@ -267,7 +267,11 @@ def keep(waiters: Collection[str]) -> set[str]:
     A ticket that expired unnoticed lives again, in its old place.
     """
     values = {"listed": json.dumps(list(waiters)), **_times()}
-    return {row[0] for row in _again(lambda: _rows(_statements().keep, values))}
+    statements = _statements()
+    keep = statements.keep
+    if connection.vendor == "postgresql":
+        keep = f"WITH kept AS ({keep}) {statements.there}"
+    return {row[0] for row in _again(lambda: _rows(keep, values))}
 
 
 def places(waiters: Collection[str]) -> dict[str, Place]:

@@ -232,13 +232,18 @@ class Statements:
                 OR offered_to = (
                     SELECT id FROM leases_ticket WHERE waiter = %(waiter)s AND removed_at IS NULL))
             RETURNING service_id, session_id, owner, fencing_token, ttl, idle_timeout"""
+        # A ticket that is being handed over or passed over is left alone: waiting for it with others in hand
+        # could be waiting for each other. It is still there, and lives long enough for the next heartbeat.
+        present = f"FROM leases_ticket WHERE removed_at IS NULL AND waiter IN {dialect.listed}"
         self.keep = f"""
             UPDATE leases_ticket AS ticket
             SET expires_at = {shift(now, "coalesce(service.ttl, %(ttl)s)")}
             FROM leases_service AS service
-            WHERE service.id = ticket.service_id AND ticket.removed_at IS NULL
-                AND ticket.waiter IN {dialect.listed}
+            WHERE service.id = ticket.service_id AND ticket.id IN (
+                SELECT id {present}
+                {dialect.skip_locked})
             RETURNING waiter"""
+        self.there = f"SELECT waiter {present}"
         self.use_up = "DELETE FROM leases_ticket WHERE waiter = %(waiter)s AND EXISTS (SELECT 1 FROM taken)"
         self.unqueue = "DELETE FROM leases_ticket WHERE waiter = %(waiter)s"
         self.step_aside = "UPDATE leases_ticket SET process = '' WHERE waiter = %(waiter)s"

@@ -21,7 +21,7 @@ OF_LEASES = {
         "metrics",
         "owned_view",
         "owners",
-        "request_id",
+        "outgoing",
         "person_column",
         "schema",
         "turn",

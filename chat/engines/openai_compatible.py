@@ -3,7 +3,6 @@
 import asyncio
 import math
 import re
-import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -39,7 +38,7 @@ from chat.engines.openai_answer import (
     refusal_words,
     translated,
 )
-from leases.request_id import headers as request_headers
+from leases.outgoing import asked, begun, cut, hang_up, session
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until an engine that does not even accept a connection counts as absent."""
@@ -230,8 +229,8 @@ class OpenAICompatibleEngine(Engine):
     async def _connected(
         self, client: aiohttp.ClientSession, body: dict[str, Any], patience: _Patience
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        asked = client.post(f"{self._base_url}/chat/completions", json=body, allow_redirects=False)
-        response = await patience.wait(asked)
+        url = f"{self._base_url}/chat/completions"
+        response = await patience.wait(begun(client, "POST", url, body))
         self._answers.add(response)
         try:
             if response.status != HTTPStatus.OK:
@@ -239,7 +238,7 @@ class OpenAICompatibleEngine(Engine):
             yield response
         finally:
             self._answers.discard(response)
-            response.close()
+            hang_up(response)
 
     async def _count_usage(self, messages: Sequence[ChatMessage], answer: str) -> Usage:
         contents = "\n".join(message["content"] for message in messages)
@@ -251,10 +250,7 @@ class OpenAICompatibleEngine(Engine):
     def close(self) -> None:
         """Cuts every answer in progress, from whatever thread or event loop it is read."""
         for response in list(self._answers):
-            connection = response.connection  # none if all is read
-            if connection is not None and connection.transport is not None:
-                with suppress(OSError):
-                    connection.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            cut(response)
 
     @property
     def answering(self) -> bool:
@@ -262,14 +258,12 @@ class OpenAICompatibleEngine(Engine):
         return bool(self._answers)
 
     def _client(self) -> aiohttp.ClientSession:
-        headers = {"Accept-Encoding": "identity", **request_headers()}
+        headers = {"Accept-Encoding": "identity"}
         if not self._api_key.isprintable():
             raise EngineError(NO_KEY)
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
-        waits = aiohttp.ClientTimeout(total=None, connect=min(self._timeout, CONNECT_TIMEOUT))
-        connector = aiohttp.TCPConnector(force_close=True)
-        return aiohttp.ClientSession(headers=headers, timeout=waits, connector=connector)
+        return session(headers, connect=min(self._timeout, CONNECT_TIMEOUT))
 
     async def _ask(
         self, client: aiohttp.ClientSession, method: str, url: str, body: dict[str, Any] | None = None
@@ -278,7 +272,7 @@ class OpenAICompatibleEngine(Engine):
         async with (
             translated(),
             asyncio.timeout(SIDE_TIMEOUT),
-            client.request(method, url, json=body, allow_redirects=False) as response,
+            asked(client, method, url, body) as response,
         ):
             content = await read(response)
             if response.status in _MISSING_ROUTE:

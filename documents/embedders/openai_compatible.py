@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from documents.embedders.base import Embedder, EmbeddingError, EmbeddingTimeout, Health
-from leases.request_id import headers as request_headers
+from leases.outgoing import asked, session
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Five times what a batch takes with 8,192 dimensions."""
@@ -20,6 +20,10 @@ NAMELESS = "nameless"
 NAME_MISSING = (
     "The embedding server's model has no name. "
     "Please set EMBEDDING_MODEL to the model's name on the server at EMBEDDING_BASE_URL."
+)
+UNREACHABLE = (
+    "The embedding server cannot be reached or broke off its answer. "
+    "Please check that it is running at the address in EMBEDDING_BASE_URL."
 )
 UNREADABLE = (
     "The embedding server's answer is not a list of vectors. "
@@ -63,28 +67,19 @@ class OpenAICompatibleEmbedder(Embedder):
                 f"The embedding server did not answer within {self._timeout:g} seconds. "
                 "Please try again in a minute."
             ) from error
+        except aiohttp.ClientConnectorError as error:
+            raise EmbeddingError(UNREACHABLE) from error
         except (ValueError, aiohttp.NonHttpUrlClientError) as error:
             raise EmbeddingError(
                 "The embedding server cannot be addressed. "
                 "Please check that EMBEDDING_BASE_URL is a web address and EMBEDDING_API_KEY a single line."
             ) from error
         except aiohttp.ClientError as error:
-            raise EmbeddingError(
-                "The embedding server cannot be reached or broke off its answer. "
-                "Please check that it is running at the address in EMBEDDING_BASE_URL."
-            ) from error
+            raise EmbeddingError(UNREACHABLE) from error
         return _vectors_in(answer, len(texts))
 
     async def _post(self, question: dict[str, Any]) -> bytes:
-        # One session per call: a session must not outlive its event loop.
-        async with (
-            aiohttp.ClientSession(
-                headers=self._headers | request_headers(),
-                timeout=aiohttp.ClientTimeout(total=None),
-                connector=aiohttp.TCPConnector(force_close=True),
-            ) as session,
-            session.post(self._url, json=question, allow_redirects=False) as response,
-        ):
+        async with session(self._headers) as client, asked(client, "POST", self._url, question) as response:
             if response.status != HTTPStatus.OK:
                 raise EmbeddingError(_refusal(response.status))
             answer = bytearray()

@@ -416,7 +416,16 @@ async def shorter_than_said(call: Call) -> None:
     await call.token("Hel")
 
 
+async def broken_chunk(call: Call) -> None:
+    await call.begin(headers="Transfer-Encoding: chunked\r\n")
+    await call.send(b"6\r\ndata: \r\n")
+    await asyncio.sleep(0.05)  # a read of its own
+    await call.send(b"HTTP/1.1 500 Oops\r\n\r\n")
+    await call.hung_up.wait()
+
+
 FAULTS: dict[str, tuple[Script, str]] = {
+    "broken chunk": (broken_chunk, openai_answer.CUT_OFF),
     "reset": (reset_in_mid_answer, openai_answer.CUT_OFF),
     "reset at once": (reset_at_once, openai_answer.CUT_OFF),
     "shorter than said": (shorter_than_said, openai_answer.CUT_OFF),
@@ -491,6 +500,8 @@ async def test_an_overflow_is_told_apart(script: Script) -> None:
         "http://127.0.0.1:{port}/v1",
         "https://127.0.0.1:{port}/v1",
         "ftp://example.org",
+        "tcp://example.org/v1",
+        "//example.org/v1",
         "http://",
         "nonsense",
         "http://two..dots/v1",
@@ -506,6 +517,17 @@ async def test_an_absent_engine(url: str) -> None:
     assert str(caught.value) == openai_answer.ABSENT
     assert await engine.context_window() == base.DEFAULT_CONTEXT_WINDOW
     assert await engine.count_tokens("Hello") == base.estimate_tokens("Hello")
+
+
+async def test_headers_may_be_long() -> None:
+    async def script(call: Call) -> None:
+        await call.begin(headers=f"X-Trace: {'x' * 30_000}\r\n")
+        await call.token("Hello")
+        await call.finish()
+
+    async with ScriptedEngineServer({CHAT: script}) as server:
+        pieces, _ = await ask(engine_of(server), user("Hi"))
+    assert pieces == ["Hello"]
 
 
 async def test_a_key_and_a_password_are_one_too_many() -> None:

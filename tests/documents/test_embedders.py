@@ -384,6 +384,21 @@ class TestServer:
             with pytest.raises(EmbeddingError, match="cannot be reached"):
                 await OpenAICompatibleEmbedder(f"http://127.0.0.1:{port}", "m", "", 30).embed(["a"])
 
+    async def test_a_broken_chunk(self) -> None:
+        async def breaking(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
+            await asyncio.sleep(0.05)  # a read of its own
+            writer.write(b"HTTP/1.1 500 Oops\r\n\r\n")
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_server(breaking, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(EmbeddingError, match="broke off its answer") as caught:
+                await OpenAICompatibleEmbedder(f"http://127.0.0.1:{port}", "m", "", 10).embed(["a"])
+            assert not isinstance(caught.value, EmbeddingTimeout)
+
     async def test_nobody_there(self) -> None:
         with socket.socket() as bound:  # bound and not listening: refuses
             bound.bind(("127.0.0.1", 0))
@@ -410,7 +425,8 @@ class TestServer:
             await asyncio.wait_for(call, 10)
 
     @pytest.mark.parametrize(
-        "url", ["", "localhost:11434/v1", "http://", "http://[::1", "ftp://x/v1", "http://a..b/v1"]
+        "url",
+        ["", "localhost:11434/v1", "http://", "http://[::1", "ftp://x/v1", "tcp://x/v1", "http://a..b/v1"],
     )
     async def test_address_that_is_none(self, url: str) -> None:
         with pytest.raises(EmbeddingError, match=r"cannot be addressed.*EMBEDDING_BASE_URL"):

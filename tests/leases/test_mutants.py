@@ -291,7 +291,24 @@ MUTANTS = [
         "test_one_owner_has_one_ticket_and_the_newest_request_waits_on_it",
         instead="DO NOTHING ",
     ),
-    Mutant("keep", r"AND ticket\.waiter IN [^\n]*", "test_a_heartbeat_keeps_its_own_tickets_alive"),
+    Mutant(
+        "keep",
+        r"AND waiter IN [^\n]*?(?=\)\n)",
+        "test_a_heartbeat_keeps_its_own_tickets_alive",
+        only="sqlite",
+    ),
+    Mutant(
+        "keep", r"AND waiter IN [^\n]*", "test_a_heartbeat_keeps_its_own_tickets_alive", only="postgresql"
+    ),
+    Mutant(
+        "keep",
+        r"FOR UPDATE SKIP LOCKED",
+        "test_a_heartbeat_waits_for_no_ticket_that_is_being_handed_over",
+        only="postgresql",
+    ),
+    Mutant(
+        "there", r"AND waiter IN [^\n]*", "test_a_heartbeat_keeps_its_own_tickets_alive", only="postgresql"
+    ),
     Mutant(
         "unqueue",
         r"WHERE waiter = %\(waiter\)s",
@@ -315,8 +332,14 @@ MUTANTS = [
         "test_somebody_taken_out_of_the_queue_is_not_served_and_queues_again_at_its_end",
     ),
     Mutant(
+        "there",
+        r"removed_at IS NULL AND",
+        "test_somebody_taken_out_of_the_queue_is_not_served_and_queues_again_at_its_end",
+        only="postgresql",
+    ),
+    Mutant(
         "keep",
-        r"AND ticket\.removed_at IS NULL",
+        r"removed_at IS NULL AND",
         "test_somebody_taken_out_of_the_queue_is_not_served_and_queues_again_at_its_end",
     ),
     Mutant(

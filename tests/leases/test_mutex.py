@@ -1,7 +1,6 @@
 """The rules of the lease, one test each. Every rule in a WHERE clause has a test that fails without it
 (test_mutants.py removes each rule in turn and runs these)."""
 
-import threading
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
@@ -16,6 +15,7 @@ from leases.exceptions import LeaseInTransaction, ServiceBusy, UnknownService
 from leases.models import Hold, Lease, Service
 from leases.statements import STATEMENTS
 from tests.leases.clock import let_pass
+from tests.leases.rows import held_by_another
 
 pytestmark = pytest.mark.usefixtures("leases")
 
@@ -204,29 +204,8 @@ def test_renewing_many_waits_for_none_that_is_being_written_under() -> None:
     if connection.vendor == "sqlite":
         pytest.skip("only postgresql locks rows")
     ann, bob = acquire("ann", LLM), acquire("bob", VECTORS)
-    locked, done = threading.Event(), threading.Event()
-
-    def write() -> None:
-        try:
-            with transaction.atomic():
-                assert mutex.confirm(ann)
-                locked.set()
-                assert done.wait(20)
-        finally:
-            connection.close()
-
-    writing = threading.Thread(target=write)
-    writing.start()
-    try:
-        assert locked.wait(10)
-        with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = '2s'")
+    with held_by_another(lambda: mutex.confirm(ann)):
         assert mutex.renew_all({ann: 0, bob: 0}).keys() == {bob}
-    finally:
-        done.set()
-        writing.join()
-        with connection.cursor() as cursor:
-            cursor.execute("RESET lock_timeout")
 
 
 def test_no_statement_is_too_long_for_psycopg_to_remember() -> None:

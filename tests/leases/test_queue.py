@@ -17,6 +17,7 @@ from leases.models import Hold, Lease, Service, Ticket
 from leases.statements import STATEMENTS
 from leases.status import state_of
 from tests.leases.clock import let_pass
+from tests.leases.rows import held_by_another
 
 pytestmark = pytest.mark.usefixtures("leases")
 
@@ -408,6 +409,19 @@ def test_a_heartbeat_keeps_its_own_tickets_alive() -> None:
     assert (place(bob), place(cid)) == (1, None)
 
 
+def test_a_heartbeat_waits_for_no_ticket_that_is_being_handed_over() -> None:
+    """Or two could wait for each other: whoever passes one ticket over holds the next one already."""
+    if connection.vendor == "sqlite":
+        pytest.skip("only postgresql locks rows")
+    acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+    tickets_age(20)
+    with held_by_another(lambda: list(Ticket.objects.select_for_update().filter(id=bob.id))):
+        assert mutex.keep([bob.waiter, cid.waiter]) == {bob.waiter, cid.waiter}
+    tickets_age(15)
+    assert (place(bob), place(cid)) == (None, 1)
+
+
 def test_a_ticket_that_nobody_missed_lives_again_in_its_place() -> None:
     """The database was away for longer than a TTL: all tickets expired, and their callers still wait."""
     acquire("ann")
@@ -485,7 +499,9 @@ def test_somebody_taken_out_of_the_queue_is_not_served_and_queues_again_at_its_e
     assert mutex.remove(bob.id) == (LLM, "bob")
     assert mutex.remove(bob.id) is None
     assert (place(bob), place(cid)) == (None, 1)
+    until = Ticket.objects.get(id=bob.id).expires_at
     assert mutex.keep([bob.waiter, cid.waiter]) == {cid.waiter}
+    assert Ticket.objects.get(id=bob.id).expires_at == until
     enqueue("dan")
     assert mutex.removed(bob)  # still there to be told
     again = enqueue("bob")
