@@ -9,14 +9,14 @@ from django.db import connection, transaction
 
 @contextmanager
 def held_by_another(hold: Callable[[], object]) -> Iterator[None]:
-    """Another connection does `hold` in a transaction that lasts as long as the block; this one waits for
-    no row longer than two seconds. PostgreSQL only."""
+    """Another connection does `hold`, which says whether it got them, in a transaction that lasts as long as
+    the block; this one waits for no row longer than two seconds. PostgreSQL only."""
     held, done = threading.Event(), threading.Event()
 
     def work() -> None:
         try:
             with transaction.atomic():
-                hold()
+                assert hold()
                 held.set()
                 assert done.wait(20)
         finally:

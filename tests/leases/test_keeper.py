@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection
 from pytest_django import Settings
 
 from leases import keeper, mutex
@@ -15,6 +15,7 @@ from leases.exceptions import LeaseLost
 from leases.held import Held
 from leases.holding import hold
 from leases.models import Hold, Lease
+from tests.leases.rows import held_by_another
 
 pytestmark = pytest.mark.usefixtures("leases", "fast")
 
@@ -152,27 +153,10 @@ def test_nobody_waits_for_a_lease_whose_row_is_locked() -> None:
     if connection.vendor == "sqlite":
         pytest.skip("SQLite locks the whole database")
     with hold(LLM, "ann") as waited_for, hold(VECTORS, "bob") as other:
-        locked, done = threading.Event(), threading.Event()
-
-        def lock() -> None:
-            try:
-                with transaction.atomic():
-                    assert mutex.confirm(waited_for.grant)
-                    locked.set()
-                    done.wait(20)
-            finally:
-                connection.close()
-
-        locking = threading.Thread(target=lock)
-        locking.start()
-        try:
-            assert locked.wait(10)
+        with held_by_another(lambda: mutex.confirm(waited_for.grant)):
             for _ in range(3):
                 renewed(VECTORS)
             other.activity()
-        finally:
-            done.set()
-            locking.join()
         waited_for.activity()
 
 
