@@ -57,10 +57,10 @@ class HistoryField(serializers.ListField):
 
 
 class SamplingField(serializers.FloatField):
-    def __init__(self) -> None:
+    def __init__(self, default: float) -> None:
         sentence = "Temperature must be a number from 0 to 2."
         super().__init__(
-            default=0.7,
+            default=default,
             min_value=0,
             max_value=2,
             help_text="How freely the model chooses its words: 0 always the likeliest, 2 anything.",
@@ -106,7 +106,7 @@ class ChatRequest(RequestSerializer):
     )
     conversation_history = HistoryField()
     max_length = LengthField()
-    temperature = SamplingField()
+    temperature = SamplingField(0.7)
     sessionId = serializers.CharField(  # noqa: N815 - the contract's name
         default=None,
         allow_null=True,
@@ -140,7 +140,7 @@ class DocumentChatRequest(RequestSerializer):
         error_messages=sentences("The session id must be text."),
     )
     max_length = LengthField()
-    temperature = SamplingField()
+    temperature = SamplingField(0.1)  # facts, no inventions
 
 
 class ConversationQuery(RequestSerializer):

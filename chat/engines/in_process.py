@@ -147,6 +147,7 @@ class InProcessEngine(Engine):
             timeout=self._timeout,
             # A sign of life after each batch, by which the server also notices a caller who left.
             extra={"return_progress": True},
+            stop_loops=self._path is None,
         )
 
     def _try(self, path: Path) -> None:

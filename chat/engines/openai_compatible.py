@@ -38,6 +38,7 @@ from chat.engines.openai_answer import (
     refusal_words,
     translated,
 )
+from chat.engines.repetition import repeats
 from leases.outgoing import asked, begun, cut, hang_up, session
 
 CONNECT_TIMEOUT = 5.0
@@ -88,7 +89,8 @@ class OpenAICompatibleEngine(Engine):
     """Streams from `{base_url}/chat/completions`.
 
     `timeout` is the longest wait in seconds for the first and for each next token. `extra` is added to
-    the body of each chat request, for what one kind of server understands.
+    the body of each chat request, for what one kind of server understands. `stop_loops` ends an answer
+    that says the same over and over, for models of which nobody wants that.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class OpenAICompatibleEngine(Engine):
         context_window: int | None = None,
         timeout: float = 60.0,
         extra: Mapping[str, Any] | None = None,
+        stop_loops: bool = False,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._root = self._base_url.removesuffix("/v1")
@@ -108,6 +111,7 @@ class OpenAICompatibleEngine(Engine):
         self._context_window = context_window
         self._timeout = timeout
         self._extra = dict(extra or {})
+        self._stop_loops = stop_loops
         self._described: _Model | None = None
         self._no_tokenizer_until = -math.inf
         self._error: str | None = None
@@ -206,6 +210,8 @@ class OpenAICompatibleEngine(Engine):
             async with aclosing(self._stream(body, answer)) as pieces:
                 async for piece in pieces:
                     yield piece
+                    if self._stop_loops and repeats(answer.text):
+                        break
         yield answer.usage or await self._count_usage(plain, answer.text)
 
     async def _stream(self, body: dict[str, Any], answer: Answer) -> AsyncGenerator[str, None]:

@@ -181,7 +181,7 @@ async function send(message) {
     write(box.value.trim() === message ? "" : box.value); // a retry leaves alone what is being written
     localStorage.setItem(waitingKey(), message);
     const documents = [...chosen];
-    const about = documents.length && { documentIds: documents, temperature: 0.1 }; // facts, no inventions
+    const about = documents.length && { documentIds: documents };
     const body = { message, sessionId: conversation, ...about };
     const path = documents.length ? "/api/RAG/chat" : "/api/lightweight-llm/chat";
     const on = {

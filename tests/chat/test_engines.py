@@ -21,6 +21,7 @@ from chat.engines import base, get_engine, in_process, openai_answer, openai_com
 from chat.engines.base import ChatMessage, ContextOverflow, Engine, EngineError, EngineTimeout, Usage
 from chat.engines.in_process import InProcessEngine
 from chat.engines.openai_compatible import OpenAICompatibleEngine
+from chat.engines.repetition import repeats
 from tests.chat.scripted_engine_server import Call, Script, ScriptedEngineServer
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -299,6 +300,34 @@ def engine_of(server: ScriptedEngineServer, **options: Any) -> OpenAICompatibleE
     return OpenAICompatibleEngine(
         server.base_url, **{"model": "tiny", "api_key": KEY, "timeout": 5.0, **options}
     )
+
+
+@pytest.mark.parametrize("stop_loops", [True, False])
+async def test_an_answer_that_goes_round_in_circles_is_stopped_if_so_chosen(stop_loops: bool) -> None:
+    said = ["Well. ", *["The wax remembers ", "what the bees forget. "] * 20]
+
+    async def script(call: Call) -> None:
+        await call.begin()
+        for piece in said:
+            await call.token(piece)
+        if stop_loops:
+            await call.hung_up.wait()
+        await call.finish({"prompt_tokens": 9, "completion_tokens": len(said)})
+
+    async with ScriptedEngineServer({CHAT: script}) as server:
+        engine = engine_of(server, stop_loops=stop_loops)
+        pieces, usage = await ask(engine, user("Go on"))
+        assert pieces == (said[:7] if stop_loops else said)
+        assert (usage == Usage(9, len(said))) is not stop_loops
+        assert usage.total_tokens > 0
+        assert not engine.answering
+
+
+async def test_the_packaged_model_does_not_go_round_in_circles(model: InProcessEngine) -> None:
+    """It would go on until it has said all that it may."""
+    pieces, usage = await ask(model, user(f"Go on: {'The wax remembers what the bees forget. ' * 6}"), 300)
+    assert repeats("".join(pieces))
+    assert 0 < usage.output_tokens < 100
 
 
 async def test_tokens_leave_as_they_are_made() -> None:

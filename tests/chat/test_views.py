@@ -216,6 +216,13 @@ class TestDocumentChat:
         assert [message["content"] for message in kept] == [question, body["response"]]
         assert kept[1]["sources"] == body["sources"]
 
+    def test_it_is_for_facts_and_a_chat_is_freer(self, api: APIClient) -> None:
+        asked: dict[str, Any] = {"message": "How many days of leave?", "max_length": 1}
+        chatted = api.post("/api/lightweight-llm/chat", asked, format="json").json()
+        asked["documentIds"] = [upload(api)]
+        answered = api.post("/api/RAG/chat", asked, format="json").json()
+        assert (chatted["model_info"]["temperature"], answered["model"]["temperature"]) == (0.7, 0.1)
+
     def test_a_session_id_continues_its_conversation(self, api: APIClient) -> None:
         document_id = upload(api)
         first = document_chat(api, message="How much leave is there?", documentIds=[document_id]).json()
