@@ -484,10 +484,12 @@ def share_an_owner(
     mutations: list[Mutation],
     **_: Any,
 ) -> None:
-    """One owner in several processes; the first sleeps through its expiry and gives back what it had."""
+    """One owner in several processes; the first sleeps through its expiry, and gives back what it had as
+    soon as another has followed."""
     from leases import mutex
     from leases.exceptions import LeaseError
     from leases.holding import hold
+    from leases.models import Lease
 
     mutate(mutations)
     watch(directory)
@@ -503,9 +505,12 @@ def share_an_owner(
         while (grant := mutex.try_acquire(LLM, "ann")) is None:
             assert monotonic() < deadline, "the lease never came"
             sleep(0.002)
-        sleep(ttl + work / 2)
+        sleep(ttl)
+        while not Lease.objects.filter(fencing_token__gt=grant.fencing_token).exists():
+            assert monotonic() < deadline, "nobody followed"
+            sleep(0.002)
         mutex.release(grant)
-    sleep(work)  # for what comes of the last release
+        sleep(work)  # for what comes of it: the third must have the lease if it can be had
     done.touch()
 
 
