@@ -225,7 +225,7 @@ SCENARIOS = {
     "one owner": Scenario(
         "share_an_owner",
         3,
-        {"cycles": 2, "work": 0.4, "ttl": 0.8},
+        {"cycles": 3, "work": 0.4, "ttl": 0.8},
         {"release by owner alone": [("release", SESSION, ""), ("release", TOKEN, "")]},
         service_ttl=0.8,
     ),
