@@ -86,7 +86,7 @@ def main() -> None:
     chosen = options.parse_args()
     os.environ |= AS_A_PUBLIC_SITE | {"CHAT_MODEL": chosen.model}
     if chosen.model:
-        os.environ["CHAT_PASSAGES"] = "1"  # as for the default model
+        os.environ |= {"CHAT_PASSAGES": "1", "CHAT_NEIGHBOURS": "0"}  # as for the default model
     asked = [each for each in questions() if each["kind"] == KIND and asked_for(each)]
     with DATABASES[chosen.database]() as os.environ["DATABASE_URL"]:
         django.setup()

@@ -241,7 +241,8 @@ def _append(exchange: Exchange, *, incomplete: bool = False) -> bool:
 
 
 def _passage(hit: Hit) -> Passage:
-    return Passage(hit.document.title, hit.passage, page=hit.chunk.page, heading=hit.chunk.heading)
+    text = hit.passage if settings.CHAT_NEIGHBOURS else hit.chunk.text
+    return Passage(hit.document.title, text, page=hit.chunk.page, heading=hit.chunk.heading)
 
 
 def source(hit: Hit) -> dict[str, Any]:

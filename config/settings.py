@@ -304,8 +304,10 @@ CHAT_MODEL = env.str("CHAT_MODEL", default="")
 CHAT_API_KEY = env.str("CHAT_API_KEY", default="")
 CHAT_CONTEXT_WINDOW = env.int("CHAT_CONTEXT_WINDOW", default=None)
 CHAT_TIMEOUT = env.float("CHAT_TIMEOUT", default=60.0)
-# Passages that the model reads of those found: the small packaged model is led astray by more than one.
+# Passages that the model reads of those found, and whether with the neighbours of the chunk that was found:
+# the small packaged model is led astray by more than one, and by what stands around it.
 CHAT_PASSAGES = env.int("CHAT_PASSAGES", default=4 if CHAT_BASE_URL or CHAT_MODEL else 1)
+CHAT_NEIGHBOURS = env.bool("CHAT_NEIGHBOURS", default=bool(CHAT_BASE_URL or CHAT_MODEL))
 EMBEDDING_BASE_URL = env.str("EMBEDDING_BASE_URL", default="")
 EMBEDDING_MODEL = env.str("EMBEDDING_MODEL", default="")
 EMBEDDING_API_KEY = env.str("EMBEDDING_API_KEY", default="")

@@ -223,6 +223,18 @@ class TestDocumentChat:
         answered = api.post("/api/RAG/chat", asked, format="json").json()
         assert (chatted["model_info"]["temperature"], answered["model"]["temperature"]) == (0.7, 0.1)
 
+    def test_the_packaged_model_reads_what_was_found_without_its_neighbours(
+        self, api: APIClient, settings: Settings
+    ) -> None:
+        lengthy = "\n\n".join(
+            f"Rule {number}: {'The bees are to be left in peace. ' * 12}" for number in range(9)
+        )
+        asked = {"message": "What is rule 4?", "documentIds": [upload(api, lengthy)], "max_length": 1}
+        alone = api.post("/api/RAG/chat", asked, format="json").json()
+        settings.CHAT_NEIGHBOURS = True
+        among_others = api.post("/api/RAG/chat", asked, format="json").json()
+        assert alone["usage"]["input_tokens"] + 100 < among_others["usage"]["input_tokens"]
+
     def test_a_session_id_continues_its_conversation(self, api: APIClient) -> None:
         document_id = upload(api)
         first = document_chat(api, message="How much leave is there?", documentIds=[document_id]).json()
