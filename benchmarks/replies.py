@@ -4,8 +4,8 @@
 `golden/`, and is asked over HTTP, with the defaults of document chat, all questions of the golden set whose
 answer is a number. An answer is right if it tells a number of the passage that answers the question, and
 not of the question. As a long answer has more of them by chance, how many are as long as they may be is
-told beside. `--model` is the file of another model. One round asks each question once; the spread is that
-of resampled questions.
+told beside. `--model` is the file of another model, which reads the first passage whole. One round asks
+each question once; the spread is that of resampled questions.
 """
 
 import os
@@ -86,7 +86,7 @@ def main() -> None:
     chosen = options.parse_args()
     os.environ |= AS_A_PUBLIC_SITE | {"CHAT_MODEL": chosen.model}
     if chosen.model:
-        os.environ |= {"CHAT_PASSAGES": "1", "CHAT_NEIGHBOURS": "0"}  # as for the default model
+        os.environ["CHAT_PASSAGES"] = "1"  # as for the default model
     asked = [each for each in questions() if each["kind"] == KIND and asked_for(each)]
     with DATABASES[chosen.database]() as os.environ["DATABASE_URL"]:
         django.setup()
