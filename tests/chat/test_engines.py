@@ -27,6 +27,7 @@ from tests.chat.scripted_engine_server import Call, Script, ScriptedEngineServer
 PROJECT = Path(__file__).resolve().parents[2]
 CHAT = "/v1/chat/completions"
 KEY = "sk-very-secret-key"
+IN_CIRCLES = f"Go on: {'The wax remembers what the bees forget. ' * 6}"
 SECRET = "My pin is 4711 and nobody must know"
 
 
@@ -207,6 +208,8 @@ async def test_any_other_gguf_file_is_tried_and_used() -> None:
     engine = InProcessEngine(str(in_process.packaged_model()), context_window=512)
     _, usage = await ask(engine, user("Hello"), max_tokens=3)
     assert usage.output_tokens == 3
+    _, usage = await ask(engine, user(IN_CIRCLES), max_tokens=100)
+    assert usage.output_tokens == 100  # somebody may want it
     assert await engine.context_window() == 512
     engine.close()
 
@@ -325,7 +328,7 @@ async def test_an_answer_that_goes_round_in_circles_is_stopped_if_so_chosen(stop
 
 async def test_the_packaged_model_does_not_go_round_in_circles(model: InProcessEngine) -> None:
     """It would go on until it has said all that it may."""
-    pieces, usage = await ask(model, user(f"Go on: {'The wax remembers what the bees forget. ' * 6}"), 300)
+    pieces, usage = await ask(model, user(IN_CIRCLES), max_tokens=300)
     assert repeats("".join(pieces))
     assert 0 < usage.output_tokens < 100
 
