@@ -57,6 +57,16 @@ async def begun(
     return response
 
 
+async def whole(response: aiohttp.ClientResponse, most: int) -> bytes | None:
+    """The body, or None if it has more than `most` bytes, of which no more are read."""
+    content = bytearray()
+    async for piece in response.content.iter_any():
+        content += piece
+        if len(content) > most:
+            return None
+    return bytes(content)
+
+
 def hang_up(response: aiohttp.ClientResponse) -> None:
     """End the connection at once: over TLS, to close it is to wait for the other side."""
     if (transport := _transport(response)) is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 
 from chat.engines.base import ContextOverflow, EngineError, EngineTimeout, Usage
+from leases.outgoing import whole
 
 MAX_LINE = 1 << 20
 MAX_STREAM = 1 << 25
@@ -125,11 +126,9 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[str, None]:
 
 
 async def read(response: aiohttp.ClientResponse) -> bytes:
-    content = b""
-    async for chunk in response.content.iter_any():
-        content += chunk
-        if len(content) > MAX_LINE:
-            raise EngineError(NONSENSE)
+    content = await whole(response, MAX_LINE)
+    if content is None:
+        raise EngineError(NONSENSE)
     return content
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from documents.embedders.base import Embedder, EmbeddingError, EmbeddingTimeout, Health
-from leases.outgoing import asked, session
+from leases.outgoing import asked, session, whole
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """Five times what a batch takes with 8,192 dimensions."""
@@ -82,12 +82,10 @@ class OpenAICompatibleEmbedder(Embedder):
         async with session(self._headers) as client, asked(client, "POST", self._url, question) as response:
             if response.status != HTTPStatus.OK:
                 raise EmbeddingError(_refusal(response.status))
-            answer = bytearray()
-            async for piece in response.content.iter_any():
-                answer += piece
-                if len(answer) > MAX_ANSWER_BYTES:
-                    raise EmbeddingError(UNREADABLE)
-            return bytes(answer)
+            answer = await whole(response, MAX_ANSWER_BYTES)
+        if answer is None:
+            raise EmbeddingError(UNREADABLE)
+        return answer
 
 
 def _refusal(status: int) -> str:
