@@ -12,13 +12,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from leases.owners import owner_of
+from leases.owners import brings_nothing, owner_of
 
 
 class OwnedView(APIView):
     """A DRF view, sync or async, that knows its caller: `self.owner`, None for a stranger.
 
-    An async one goes to a thread where the database may be asked, and for nothing else.
+    An async one goes to a thread where the database may be asked, and for nothing else: a caller who brings
+    nothing to be known by needs none.
     """
 
     owner: str | None
@@ -27,7 +28,8 @@ class OwnedView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         self.owner = owner_of(request)
-        connection.close()  # what comes next may take minutes: see leases.database
+        if not brings_nothing(request):
+            connection.close()  # what comes next may take minutes: see leases.database
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         if self.view_is_async:
@@ -39,7 +41,10 @@ class OwnedView(APIView):
         self.headers = self.default_response_headers
         self.request = self.initialize_request(request, *args, **kwargs)
         try:
-            await sync_to_async(self.initial)(self.request, *args, **kwargs)
+            if brings_nothing(self.request):
+                self.initial(self.request, *args, **kwargs)
+            else:
+                await sync_to_async(self.initial)(self.request, *args, **kwargs)
             handler = self._handler()
             if iscoroutinefunction(handler):
                 response = await handler(self.request, *args, **kwargs)

@@ -10,6 +10,7 @@ from os import getpid
 from socket import gethostname
 from uuid import uuid4
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from rest_framework.request import Request
@@ -26,6 +27,12 @@ def owner_of(request: HttpRequest | Request) -> str | None:
         return owner_of_user(request.user.pk)
     owner: str | None = request.session.get(SESSION_KEY)
     return owner
+
+
+def brings_nothing(request: HttpRequest | Request) -> bool:
+    """Whether the caller is a stranger for certain, without a session and without a token or password: the
+    database need not be asked about them."""
+    return "HTTP_AUTHORIZATION" not in request.META and settings.SESSION_COOKIE_NAME not in request.COOKIES
 
 
 def settle_owner(request: HttpRequest | Request) -> str:

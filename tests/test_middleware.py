@@ -96,14 +96,22 @@ async def test_a_small_answer_makes_no_trips_for_its_middleware(settings: Settin
     assert before > 12
 
 
-async def test_a_refusal_goes_to_a_thread_for_the_database_only(settings: Settings, trips: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("brought", "status", "asks_who"),
+    [({}, 503, 0), ({"Cookie": "sessionid=abc"}, 503, 1), ({"Authorization": "Token abc"}, 401, 1)],
+)
+async def test_a_refusal_goes_to_a_thread_for_the_database_only(
+    settings: Settings, trips: list[str], brought: dict[str, str], status: int, asks_who: int
+) -> None:
     settings.MIDDLEWARE = on_the_loop(DJANGOS)
     await query(mutex.acquire, "lightweight-llm", "somebody")
     trips.clear()
     ask = {"message": "Hello"}
-    response = await AsyncClient().post("/api/lightweight-llm/chat", ask, content_type="application/json")
-    assert response.status_code == 503
-    assert trips.count("initial") == 1  # who asks
+    response = await AsyncClient().post(
+        "/api/lightweight-llm/chat", ask, content_type="application/json", headers=brought
+    )
+    assert response.status_code == status
+    assert trips.count("initial") == asks_who
     assert set(trips) - {"initial"} <= {"sync_send", "log_response", "close"}  # the test client's own
 
 
