@@ -3,16 +3,16 @@
 import asyncio
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import httpx
 
-from tests.database import ROOT, database_url
+from tests.database import database_url
+from tests.forked import begin
 
 # A public site that is served without https.
 PRODUCTION = {
@@ -20,6 +20,9 @@ PRODUCTION = {
     "HTTPS": "False",
     "SECRET_KEY": "a key of the tests, long enough for all of them",
 }
+ALWAYS = {
+    "DJANGO_ALLOW_ASYNC_UNSAFE": ""
+}  # what the tests of the browser allow themselves is not for servers
 
 
 def free_port() -> int:
@@ -43,32 +46,28 @@ def running_server(
     It answers when it does so at the address `asked`. What it says goes to the file `log`.
     """
     port = free_port()
-    command = [
-        *(sys.executable, "-m", "uvicorn", application, "--port", str(port)),
+    process = begin(
+        *("uvicorn", application, "--port", str(port)),
         *("--log-level", "warning", "--timeout-graceful-shutdown", grace),
         *("--forwarded-allow-ips", environment.get("FORWARDED_ALLOW_IPS", "")),  # as scripts/serve has it
-    ]
-    with Path(log or os.devnull).open("wb") as file:
-        said = file if log else None
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | {"DATABASE_URL": database_url()} | environment,
-            stdout=said,
-            stderr=said,
-        )
+        # What the tests of the browser allow themselves is not for servers.
+        environment=os.environ
+        | {"DATABASE_URL": database_url(), "DJANGO_ALLOW_ASYNC_UNSAFE": ""}
+        | environment,
+        output=str(log),
+    )
     base = f"http://127.0.0.1:{port}"
     try:
         wait_until_it_answers(f"{base}{asked}", process)
         yield base
     finally:
         process.terminate()
-        try:
-            process.wait(15 + float(grace))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        process.join(15 + float(grace))
+        in_time = process.exitcode is not None
+        process.kill()
+        process.join()
+        process.close()
+        assert in_time, "the server did not end in time and was killed"
 
 
 @asynccontextmanager
@@ -85,15 +84,16 @@ async def client_of_server(
         await asyncio.to_thread(running.__exit__, None, None, None)
 
 
-def wait_until_it_answers(address: str, process: "subprocess.Popen[bytes]") -> None:
+def wait_until_it_answers(address: str, process: BaseProcess) -> None:
     deadline = time.monotonic() + 30
-    while True:
-        assert process.poll() is None, "the server ended before it answered"
-        assert time.monotonic() < deadline, "the server did not answer in 30 s"
-        try:
-            # A public site leads elsewhere, to https; what matters is that it answers.
-            assert httpx.get(address, timeout=10).status_code in (200, 301)
-        except httpx.TransportError:
-            time.sleep(0.05)
-        else:
-            return
+    with httpx.Client(timeout=10) as client:  # a new one each time would take a core's time from the server
+        while True:
+            assert process.is_alive(), "the server ended before it answered"
+            assert time.monotonic() < deadline, "the server did not answer in 30 s"
+            try:
+                # A public site leads elsewhere, to https; what matters is that it answers.
+                assert client.get(address).status_code in (200, 301)
+            except httpx.TransportError:
+                time.sleep(0.05)
+            else:
+                return

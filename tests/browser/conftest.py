@@ -1,12 +1,14 @@
 """A real browser in front of a real server.
 
-Playwright's event loop runs in the test's thread for as long as its browser does, so every test has a
-browser of its own, and asks the database by `database`, in another thread.
+The browser is started once for all tests that follow one another; each has contexts of its own in it.
+Playwright's event loop runs in the tests' thread as long as the browser does, so they ask the database by
+`database`, in another thread, and what pytest-django does there between them has to be allowed.
 """
 
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -28,9 +30,12 @@ def server(leases: None) -> Iterator[str]:
         yield base
 
 
-@pytest.fixture
-def browser(server: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed")
+    with pytest.MonkeyPatch.context() as here, sync_playwright() as playwright:
+        here.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -45,14 +50,15 @@ def faults() -> list[str]:
 @pytest.fixture
 def new_page(server: str, browser: Browser, faults: list[str]) -> Iterator[Callable[..., Page]]:
     """A function that opens a page of somebody else, with any options of Playwright's `new_context`."""
+    with ExitStack() as contexts:
 
-    def opened(**options: Any) -> Page:
-        context = browser.new_context(base_url=server, **options)
-        context.set_default_timeout(15_000)
-        _watch(context, server, faults)
-        return context.new_page()
+        def opened(**options: Any) -> Page:
+            context = contexts.enter_context(browser.new_context(base_url=server, **options))
+            context.set_default_timeout(15_000)
+            _watch(context, server, faults)
+            return context.new_page()
 
-    yield opened
+        yield opened
     assert faults == []
 
 
