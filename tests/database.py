@@ -11,11 +11,25 @@ from typing import ParamSpec, TypeVar
 from urllib.parse import quote
 
 from django.apps import apps
-from django.db import connection
+from django.db import connection, transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
+
+
+KEPT = {"auth_permission", "django_content_type", "django_migrations"}  # what Django makes after migrating
+
+
+def empty() -> None:
+    """Delete what a test has left.
+
+    Much sooner than Django's `flush`, which makes all tables anew, and then the permissions.
+    """
+    names = set(connection.introspection.django_table_names(only_existing=True)) - KEPT
+    with transaction.atomic(), connection.cursor() as cursor:
+        for name in sorted(names):
+            cursor.execute(f"DELETE FROM {connection.ops.quote_name(name)}")  # noqa: S608 - a name of Django's
 
 
 def restore_services() -> None:
