@@ -42,7 +42,9 @@ Moment = tuple[str, int]
 def unforgiving(leases: None, settings: Settings) -> Iterator[None]:
     """Nothing expires while a test looks: what is left behind stays and is seen. Heartbeats are frequent."""
     settings.LEASE_TTL, settings.LEASE_HEARTBEAT, settings.LEASE_IDLE_TIMEOUT = 60.0, 0.02, 60.0
+    gc.freeze()  # what is there before need not be looked through after each trial
     yield
+    gc.unfreeze()
     for ghost in waiting._room.everybody():
         ghost.leave()  # a leak that was found must not spoil the next test
 
