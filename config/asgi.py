@@ -3,6 +3,7 @@
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 gc.disable()  # all that is loaded here stays: looking through it again and again takes a sixth of the start
 
@@ -25,15 +26,22 @@ from django.urls import get_resolver, set_urlconf
 django.setup(set_prefix=False)
 
 from config.middleware import on_the_loop
+from config.requests import Requests
+from leases.request_thread import request_thread
 
 settings.MIDDLEWARE = on_the_loop(settings.MIDDLEWARE)
 for tidying_up in (close_old_connections, reset_queries):
-    # A request's thread is new and has no connection yet: a trip to it, to do nothing.
+    # A request's thread is as good as new and has no connection yet: a trip to it, to do nothing.
     request_started.disconnect(tidying_up)
 
 
 class Handler(ASGIHandler):
-    """Django's, without the thread in which it logs that an answer says no: config.requests logs them all."""
+    """Django's, with a thread that is there already, and without the one in which it logs that an answer says
+    no: config.requests logs them all."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async with request_thread():
+            await super().__call__(scope, receive, send)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         set_urlconf(settings.ROOT_URLCONF)
@@ -47,7 +55,6 @@ django_application = Handler()
 from config.body_limit import BodyLimit
 from config.lifespan import Lifespan
 from config.logs import log_the_uncaught
-from config.requests import Requests
 from config.static_files import StaticFiles
 
 log_the_uncaught()

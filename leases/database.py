@@ -2,7 +2,6 @@
 
 A thread that has once asked the database keeps its connection until its request ends. A request that
 waits for a model would keep it for minutes, and a dozen of them would use up the pool for everybody.
-The thread that asgiref makes for each request is kept for as long, too.
 """
 
 import asyncio
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, ParamSpec, TypeVar
 
-from asgiref.sync import SyncToAsync, sync_to_async
+from asgiref.sync import sync_to_async
 from django.db import connection
 
 P = ParamSpec("P")
@@ -60,15 +59,3 @@ class Together(Generic[T]):
         with self._lock:
             self._next = None
         return returning(self._function)
-
-
-def give_thread_back() -> None:
-    """End the thread that asgiref keeps for the synchronous parts of the current request.
-
-    It does so from the first of them until the request is over, so that a thousand waiting requests
-    would be a thousand threads. The next synchronous part gets a new one.
-    """
-    context = SyncToAsync.thread_sensitive_context.get(None)
-    executor = SyncToAsync.context_to_thread_executor.pop(context, None) if context else None
-    if executor is not None:
-        executor.shutdown(wait=False)

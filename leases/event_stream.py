@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from leases.database import give_thread_back
+from leases.request_thread import give_thread_back
 from leases.turn import Tell
 
 KEEP_ALIVE_SECONDS = 15.0

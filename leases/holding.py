@@ -23,12 +23,13 @@ from typing import Any, ParamSpec, TypeVar
 from django.db import DatabaseError
 
 from leases import keeper, mutex, owners, refusals
-from leases.database import give_thread_back, returning
+from leases.database import returning
 from leases.exceptions import LeaseError, LeaseLost, ServiceBusy
 from leases.held import Held
 from leases.metrics import REFUSALS, WAIT_SECONDS
 from leases.models import Outcome
 from leases.request_id import carrying
+from leases.request_thread import give_thread_back
 from leases.status import public_id, state_of
 from leases.turn import AT_ONCE, Turn
 from leases.waiting import Waiting
