@@ -14,6 +14,9 @@ class JSONFirst(DefaultContentNegotiation):
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         by_type = {renderer.media_type: renderer for renderer in renderers}
+        first = next(iter(by_type.values()))
+        if request.META.get("HTTP_ACCEPT", "*/*") in ("*/*", first.media_type):
+            return first, first.media_type  # what programs send needs no parsing
         preferred = request._request.get_preferred_type(list(by_type))
-        renderer = by_type[preferred] if preferred else next(iter(by_type.values()))
+        renderer = by_type[preferred] if preferred else first
         return renderer, renderer.media_type

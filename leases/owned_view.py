@@ -24,6 +24,11 @@ class OwnedView(APIView):
 
     owner: str | None
     costly_methods: tuple[str, ...] = ()  # of which strangers may be allowed so many in so much time
+    _async: bool
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._async = bool(cls.view_is_async)  # looks at every method each time
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -32,7 +37,7 @@ class OwnedView(APIView):
             connection.close()  # what comes next may take minutes: see leases.database
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        if self.view_is_async:
+        if self._async:
             return self._dispatch_async(request, *args, **kwargs)
         return super().dispatch(request, *args, **kwargs)
 
