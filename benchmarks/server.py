@@ -51,6 +51,7 @@ def running_server(
         [
             *(sys.executable, "-m", "uvicorn", application, "--port", str(port), "--workers", str(workers)),
             *("--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "1"),
+            *("--loop", "config.event_loop:EventLoop"),
         ],
         env=os.environ | environment,
     )
