@@ -2,7 +2,7 @@
 
 With several workers uvicorn makes the socket without naming its protocol. asyncio then does not know the
 connections for TCP's and leaves Nagle's algorithm on: an answer on a connection that is kept waits 40 ms for
-the other side's delayed acknowledgement, and so do tokens. https://github.com/Kludex/uvicorn/issues/3149
+the other side's delayed acknowledgement (https://github.com/Kludex/uvicorn/issues/3149).
 """
 
 import asyncio

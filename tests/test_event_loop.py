@@ -1,4 +1,4 @@
-"""Answers and tokens leave at once, however many workers share a socket."""
+"""Answers leave at once, however many workers share a socket."""
 
 import asyncio
 import socket
