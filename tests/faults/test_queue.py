@@ -325,10 +325,9 @@ def test_a_long_queue_is_as_fair_and_as_cheap_as_a_short_one(
     check(small, few, figure)
     large = queue_of(tmp_path / "large", many)
     check(large, many, figure)
-    # A caller who leaves at the very moment of an offer costs a try: hence not to the last digit. One who is
-    # slow to claim, as on a busy machine, is woken once more by the next look; a herd would be `many` times.
+    # A caller who leaves at the very moment of an offer costs a try: hence not to the last digit.
     assert large.statements <= small.statements + 0.5
-    assert large.wake_ups <= max(small.wake_ups, 1) + 1
+    assert large.wake_ups <= max(small.wake_ups, 1) + 0.25
     assert large.tries <= small.tries + 0.25
 
 
