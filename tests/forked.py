@@ -10,9 +10,8 @@ import runpy
 import sys
 from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.database import ROOT
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(

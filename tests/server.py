@@ -20,9 +20,6 @@ PRODUCTION = {
     "HTTPS": "False",
     "SECRET_KEY": "a key of the tests, long enough for all of them",
 }
-ALWAYS = {
-    "DJANGO_ALLOW_ASYNC_UNSAFE": ""
-}  # what the tests of the browser allow themselves is not for servers
 
 
 def free_port() -> int:

@@ -11,7 +11,6 @@ from playwright.sync_api import Page, Route, expect
 
 from leases import mutex
 from leases.models import Hold, Lease, Ticket
-from tests.browser.conftest import CHROMIUM
 from tests.chat.scripted_engine_server import Call, ScriptedEngineServer
 from tests.documents.files import pdf
 from tests.server import PRODUCTION, running_server
@@ -149,8 +148,6 @@ def slow() -> Slow:
 @pytest.fixture
 def server(leases: None, slow: Slow, request: pytest.FixtureRequest) -> Iterator[str]:
     """The real engines for `TestRealModel`, the slow one for the rest."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium is installed")
     if request.cls is TestRealModel:
         with running_server(**PRODUCTION) as base:
             yield base
