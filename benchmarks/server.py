@@ -65,11 +65,12 @@ def running_server(
 
 
 def _wait_until_it_answers(base: str, process: "subprocess.Popen[bytes]") -> None:
-    while process.poll() is None:
-        try:
-            httpx.get(f"{base}/api/services/status", timeout=60).raise_for_status()
-        except httpx.TransportError:
-            time.sleep(0.02)
-        else:
-            return
+    with httpx.Client(timeout=60) as client:  # a new one each time would take a core's time from the server
+        while process.poll() is None:
+            try:
+                client.get(f"{base}/api/services/status").raise_for_status()
+            except httpx.TransportError:
+                time.sleep(0.02)
+            else:
+                return
     sys.exit("The server ended before it answered. Please look above for its reason.")

@@ -76,7 +76,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--database", choices=DATABASES, default="PostgreSQL")
     options.add_argument("--no-clone", action="store_true", help="without the fresh clones")
-    options.add_argument("--suite", action="store_true", help="also the test suite, once (20 minutes)")
+    options.add_argument("--suite", action="store_true", help="also the test suite, once (25 minutes)")
     chosen = options.parse_args()
     tables = []
     if not chosen.no_clone:
