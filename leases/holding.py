@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.db import DatabaseError
 
-from leases import keeper, mutex, owners, refusals
+from leases import keeper, mutex, owners, refusals, rush
 from leases.database import returning
 from leases.exceptions import LeaseError, LeaseLost, ServiceBusy
 from leases.held import Held
@@ -225,14 +225,25 @@ async def take(service_id: str, owner: str, turn: Turn = AT_ONCE) -> Held:
     _active[caller] = _this_task()
     try:
         taken_at = monotonic()
-        acquire = mutex.acquire if turn.wait is None else mutex.try_acquire
         with _refusal_noted(service_id, owner):
-            grant = await _granted(_in_thread(acquire, service_id, owner))
-            held = Held(grant, taken_at) if grant is not None else await _queue(service_id, owner, turn)
+            if turn.wait is None:
+                held = Held(await _at_once(service_id, owner), taken_at)
+            else:
+                grant = await _granted(_in_thread(mutex.try_acquire, service_id, owner))
+                held = Held(grant, taken_at) if grant is not None else await _queue(service_id, owner, turn)
         _note_grant(held, monotonic() - taken_at)
         return held
     finally:
         del _active[caller]
+
+
+async def _at_once(service_id: str, owner: str) -> mutex.Grant:
+    await rush.refuse(service_id, owner)
+    try:
+        return await _granted(_in_thread(mutex.acquire, service_id, owner))
+    except ServiceBusy:
+        rush.began(service_id)
+        raise
 
 
 async def _queue(service_id: str, owner: str, turn: Turn) -> Held:

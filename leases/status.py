@@ -50,6 +50,11 @@ class State:
     median_hold: float | None
 
     @property
+    def free(self) -> bool:
+        """Whether a newcomer would get the service: nobody holds it, and nobody waits for it."""
+        return self.enabled and self.session_id is None and self.queue_length == 0
+
+    @property
     def message(self) -> str | None:
         """What people read while the service cannot be had."""
         if not self.enabled:

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 from rest_framework.test import APIClient
 
-from leases import waiting
+from leases import rush, waiting
 from tests.database import empty, restore_services
 
 
@@ -68,6 +68,7 @@ def leases(transactional_db: None) -> Iterator[None]:
     restore_services()
     yield
     waiting.close()
+    rush._refused_at.clear()
     # An async test's database work ran in asgiref's one thread, which keeps its connection.
     SyncToAsync.single_thread_executor.submit(lambda: connection.close()).result()  # noqa: PLW0108 - per thread
     connection.close()
