@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import pytest
 from _pytest.terminal import TerminalReporter
 from asgiref.sync import SyncToAsync
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.db import connection
 from django.test import TransactionTestCase
 from rest_framework.test import APIClient
@@ -55,6 +56,14 @@ def emptied_soon() -> Iterator[None]:
     """Tests without a transaction around them end with `empty` instead of Django's `flush`."""
     with pytest.MonkeyPatch.context() as here:
         here.setattr(TransactionTestCase, "_fixture_teardown", lambda _: empty())
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hashed_soon() -> Iterator[None]:
+    """Passwords are hashed once instead of a million times, which takes half a second."""
+    with pytest.MonkeyPatch.context() as here:
+        here.setattr(PBKDF2PasswordHasher, "iterations", 1)
         yield
 
 

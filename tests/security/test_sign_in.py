@@ -22,7 +22,6 @@ PASSWORD = "correct horse battery"
 @pytest.fixture(autouse=True)
 def rate(leases: None, settings: Settings) -> Iterator[int]:
     settings.SIGN_IN_RATE = (3, 60)
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     caches["sign-in"].clear()  # its table is no model's, and not emptied with them
     yield 3
     caches["sign-in"].clear()

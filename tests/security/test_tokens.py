@@ -10,18 +10,12 @@ from django.core import serializers
 from django.test import Client
 from knox.models import AuthToken
 from knox.settings import knox_settings
-from pytest_django import Settings
 from rest_framework.test import APIClient
 
 pytestmark = pytest.mark.usefixtures("leases")
 
 PASSWORD = "correct horse battery"
 PATH = "/api/auth/token"
-
-
-@pytest.fixture(autouse=True)
-def quick(settings: Settings) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture
