@@ -1,5 +1,3 @@
-import multiprocessing.util
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -37,12 +35,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
     ):
         session.exitstatus = pytest.ExitCode.OK
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Where `tests.forked` listens goes with the process, but a worker of xdist ends without tidying up."""
-    if hasattr(config, "workerinput"):
-        shutil.rmtree(multiprocessing.util.get_temp_dir())
 
 
 def _a_database_could_change(item: pytest.Item) -> bool:
