@@ -194,9 +194,11 @@ class Statements:
                 WHERE service_id = %(service_id)s AND expires_at <= {now})"""
         # A free lease in front of a queue, or one that lapsed: whoever looks first hands it over.
         self.advance = self._hand_over(f"service_id = %(service_id)s AND {free}", ended_as=lapsed)
-        # The grant was for a caller who has gone.
+        # The grant was for a caller who has gone, and whose owner's next request is not there in their place.
         self.pass_on = self._hand_over(
-            "service_id = %(service_id)s AND offered_to = %(ticket_id)s", ended_as=lapsed
+            """service_id = %(service_id)s AND offered_to = %(ticket_id)s AND NOT EXISTS (
+                SELECT 1 FROM leases_ticket WHERE id = %(ticket_id)s AND process <> '')""",
+            ended_as=lapsed,
         )
 
         self.lock_queue = f"SELECT 1 FROM leases_service WHERE id = %(service_id)s {dialect.locked}"

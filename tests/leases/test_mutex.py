@@ -376,3 +376,42 @@ def test_statements_per_verb() -> None:
     assert count(lambda: mutex.release(grants[0])) == 1
     again = acquire("ann")
     assert count(lambda: mutex.force_release(LLM, again.session_id, by="ops", reason="")) == 1
+
+
+def test_what_lapsed_is_swept_as_it_ended_and_what_was_free_is_left_alone() -> None:
+    Service.objects.filter(pk=VECTORS).update(idle_timeout=20)
+    acquire("ann", VECTORS)
+    let_pass(21, VECTORS)
+    mutex.release(acquire("bob"))
+    assert outcomes(VECTORS) == [("ann", "expired")]
+    mutex.release(acquire("cid", VECTORS))
+    let_pass(31, VECTORS)
+    acquire("dan")
+    assert Lease.objects.get(service=VECTORS).ended_as == "released"
+
+
+def test_only_who_held_a_session_learns_how_it_ended() -> None:
+    ann = acquire("ann")
+    assert mutex.ended(ann) is None
+    let_pass(31)
+    others = [replace(ann, owner="bob"), replace(ann, fencing_token=99), replace(ann, session_id="0" * 32)]
+    assert [mutex.ended(session) for session in (ann, *others)] == ["lost", None, None, None]
+    acquire("cid")
+    assert [mutex.ended(session) for session in (ann, *others)] == ["lost", None, None, None]
+
+
+def test_prolonging_is_for_one_lease_until_the_earlier_of_its_deadlines() -> None:
+    Service.objects.filter(pk=LLM).update(idle_timeout=20)
+    ann, eve = acquire("ann"), acquire("eve", VECTORS)
+    let_pass(10)
+    let_pass(10, VECTORS)
+    with transaction.atomic():
+        assert mutex.confirm(ann)
+        mutex.prolong(ann)
+    now = Lease.objects.annotate(now=Now()).get(service=LLM)
+    assert (now.expires_at - now.now).total_seconds() == pytest.approx(20, abs=1)
+    assert (now.now - now.last_activity_at).total_seconds() < 1
+    its = Lease.objects.annotate(now=Now()).get(service=VECTORS)
+    assert (its.expires_at - its.now).total_seconds() == pytest.approx(20, abs=1)  # 30, of which 10 passed
+    assert mutex.renew(ann, idle_for=15) == pytest.approx(20, abs=1)  # late, it shortens nothing
+    assert mutex.confirm(eve)

@@ -553,3 +553,111 @@ def test_a_session_remembers_since_when_its_owner_waited() -> None:
     assert held["bob"].enqueued_at is not None
     waited = held["bob"].started_at - held["bob"].enqueued_at + timedelta(seconds=1000)  # that passed since
     assert 60 <= waited.total_seconds() < 70
+
+
+@pytest.mark.parametrize("goes", [mutex.leave, mutex.step_aside])
+def test_a_superseded_request_that_goes_takes_nothing_from_the_one_in_its_place(
+    goes: Callable[[mutex.Ticket], None],
+) -> None:
+    ann = acquire("ann")
+    old = enqueue("bob")
+    enqueue("cid")
+    new = enqueue("bob")
+    mutex.release(ann)
+    goes(old)
+    assert claim(new).owner == "bob"
+
+
+def test_a_lease_that_was_taken_over_is_not_claimed_with_the_ticket_of_before() -> None:
+    ann, bob = acquire("ann"), enqueue("bob")
+    mutex.release(ann)
+    claim(bob)
+    let_pass(31)
+    cid = acquire("cid")
+    assert mutex.claim(bob) is None
+    assert mutex.confirm(cid)
+
+
+def test_a_session_is_not_called_unclaimed_for_an_offer_before_it() -> None:
+    ann = acquire("ann")
+    enqueue("bob")
+    mutex.release(ann)
+    let_pass(6)
+    tickets_age(31)
+    acquire("cid")
+    let_pass(31)
+    acquire("dan")
+    assert Hold.objects.get(owner="cid").outcome == "lost"
+
+
+@pytest.mark.parametrize("service", [LLM, VECTORS])  # taken by the next, and swept by one of another service
+def test_a_lapse_names_no_operator_who_ended_another_session(service: str) -> None:
+    ann, bob = acquire("ann", service), enqueue("bob", service)
+    mutex.force_release(service, ann.session_id, by="ops", reason="stuck")
+    claim(bob)
+    let_pass(31, service)
+    acquire("cid")
+    assert Hold.objects.filter(owner="bob").values_list("ended_by", "reason").get() == ("", "")
+
+
+def test_advancing_one_service_changes_no_other() -> None:
+    eve, bob = acquire("eve", VECTORS), enqueue("bob", VECTORS)
+    assert not mutex.advance(LLM)
+    mutex.release(eve)
+    let_pass(6, VECTORS)
+    assert not mutex.advance(LLM)
+    assert mutex.claim(bob) is None
+    assert Ticket.objects.filter(pk=bob.id).exists()
+    mutex.advance(VECTORS)
+    assert not Ticket.objects.filter(pk=bob.id).exists()
+
+
+def test_a_place_in_one_queue_is_none_in_another_that_is_full() -> None:
+    Service.objects.update(queue_limit=1)
+    acquire("ann"), acquire("zoe", VECTORS), enqueue("bob"), enqueue("eve", VECTORS)
+    with pytest.raises(ServiceBusy, match="queue is full"):
+        enqueue("eve")
+
+
+def test_who_comes_back_in_time_has_the_place_for_another_ttl() -> None:
+    acquire("ann")
+    enqueue("bob")
+    tickets_age(29)
+    again = enqueue("bob")
+    tickets_age(2)
+    assert place(again) == 1
+
+
+def test_a_ticket_lives_as_long_as_its_own_service_says() -> None:
+    Service.objects.filter(pk=LLM).update(ttl=60)
+    Service.objects.filter(pk=VECTORS).update(ttl=10)
+    acquire("ann"), acquire("zoe", VECTORS)
+    bob, eve = enqueue("bob"), enqueue("eve", VECTORS)
+    assert (bob.ttl, eve.ttl) == (pytest.approx(60, abs=1), pytest.approx(10, abs=1))
+    tickets_age(5)
+    mutex.keep([bob.waiter, eve.waiter])
+    tickets_age(30)
+    assert (place(bob), place(eve)) == (1, None)
+
+
+def test_places_tell_of_those_who_were_asked_for_and_to_whom_the_lease_is_offered() -> None:
+    ann = acquire("ann")
+    bob, cid = enqueue("bob"), enqueue("cid")
+
+    def offered(*tickets: mutex.Ticket) -> dict[str, bool]:
+        found = mutex.places([ticket.waiter for ticket in tickets])
+        return {waiter: each.offered for waiter, each in found.items()}
+
+    assert offered(bob) == {bob.waiter: False}
+    mutex.release(ann)
+    assert offered(bob, cid) == {bob.waiter: True, cid.waiter: False}
+
+
+def test_the_state_of_a_service_is_its_own() -> None:
+    grant = acquire("ann")
+    let_pass(10)
+    mutex.release(grant)
+    acquire("ann")
+    enqueue("bob")
+    assert state_of(LLM).queue_length == 1
+    assert (state_of(VECTORS).queue_length, state_of(VECTORS).median_hold) == (0, None)
