@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from chat.engines import get_engine
 from config.health import stopping
 from documents.embedders import get_embedder
@@ -41,6 +43,7 @@ class Lifespan:
         await receive()
         gc.collect()
         gc.freeze()  # what is there by now stays: looking through it would stop all requests for 100 ms
+        BaseDatabaseWrapper.queries_limit = 0  # of a trial's statements, people's texts in them, none is kept
         self._warming = asyncio.create_task(warm_up())
         if threading.current_thread() is threading.main_thread():
             wind_down_on_signals(asyncio.get_running_loop())
