@@ -4,9 +4,12 @@ Only `leases.mutex` writes leases and tickets; a database trigger writes a `Hold
 leaves its lease, so that no way of ending one can forget its history.
 """
 
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Now
+
+SECONDS_MOST = 999_999_999
+"""Of a timeout: about thirty years, a time that every database can add to its own."""
 
 
 class Service(models.Model):
@@ -32,13 +35,13 @@ class Service(models.Model):
     ttl = models.FloatField(
         null=True,
         blank=True,
-        validators=[MinValueValidator(0.1)],
+        validators=[MinValueValidator(0.1), MaxValueValidator(SECONDS_MOST)],
         help_text="Seconds that a lease outlives its holder's last heartbeat. Empty: LEASE_TTL.",
     )
     idle_timeout = models.FloatField(
         null=True,
         blank=True,
-        validators=[MinValueValidator(0.1)],
+        validators=[MinValueValidator(0.1), MaxValueValidator(SECONDS_MOST)],
         help_text="Seconds without activity after which a session ends. Empty: LEASE_IDLE_TIMEOUT.",
     )
     queue_limit = models.PositiveIntegerField(
