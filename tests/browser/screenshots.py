@@ -37,7 +37,8 @@ Scheme = Literal["light", "dark"]
 def main(base: str, *operator: str) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         state = prepare(browser, base)
         for scheme in ("light", "dark"):
             for size in SIZES:
