@@ -90,3 +90,9 @@ def test_a_proxy_that_nobody_named_is_not_believed(leases: None) -> None:
     with running_server(DEBUG="False", SECRET_KEY=KEY) as base:
         answer = httpx.get(f"{base}/sign-in/", headers={"X-Forwarded-Proto": "https"})
         assert answer.status_code == 301
+
+
+def test_a_trial_remembers_no_statement(leases: None) -> None:
+    """Django keeps thousands for each thread otherwise, with the texts that people sent."""
+    with running_server("tests.remembering:application", DEBUG="True") as base:
+        assert httpx.get(f"{base}/remembered").text == "0"

@@ -141,9 +141,13 @@ class TestNothingIsEditedByHand:
         service = Service.objects.get(pk=LLM)
         assert (service.name, service.enabled, service.disabled_message) == ("Oracle", False, "Broken.")
 
-    def test_a_timeout_of_nothing_is_refused(self, operator: Client) -> None:
-        assert operator.post(f"{SERVICES}{LLM}/change/", EDITED | {"ttl": "0"}).status_code == 200
-        assert Service.objects.get(pk=LLM).ttl is None
+    @pytest.mark.parametrize("seconds", ["0", "1e12"])  # the latter is more than SQLite adds to a time
+    @pytest.mark.parametrize("field", ["ttl", "idle_timeout"])
+    def test_a_timeout_of_nothing_or_of_ages_is_refused(
+        self, operator: Client, field: str, seconds: str
+    ) -> None:
+        assert operator.post(f"{SERVICES}{LLM}/change/", EDITED | {field: seconds}).status_code == 200
+        assert getattr(Service.objects.get(pk=LLM), field) is None
 
     @pytest.mark.parametrize("page", ["service", "lease", "hold", "ticket", "operation"])
     def test_nothing_is_added_or_deleted(self, operator: Client, page: str) -> None:
