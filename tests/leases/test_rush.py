@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from django.db.backends.utils import CursorWrapper
 
 from leases import mutex, rush
 from leases.exceptions import ServiceBusy, UnknownService
@@ -20,20 +19,6 @@ from tests.leases.clock import let_pass
 pytestmark = pytest.mark.usefixtures("leases")
 
 LLM, VECTORS = "lightweight-llm", "vector-convert"
-
-
-@pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What any thread asks the database from now on."""
-    execute = CursorWrapper.execute
-    asked: list[str] = []
-
-    def noted(self: CursorWrapper, sql: str, params: Any = None) -> Any:
-        asked.append(sql)
-        return execute(self, sql, params)
-
-    monkeypatch.setattr(CursorWrapper, "execute", noted)
-    return asked
 
 
 @asynccontextmanager

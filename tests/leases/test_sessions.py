@@ -11,7 +11,6 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIHandler
 from django.db import connection
-from django.db.backends.utils import CursorWrapper
 from django.test import AsyncRequestFactory, Client
 from knox.models import get_token_model
 from pytest_django import Settings
@@ -236,27 +235,19 @@ class TestRefusals:
         assert response.json()["error"].startswith("Please send the")
 
 
-def test_statements_per_verb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statements_per_verb(statements: list[str]) -> None:
     """Pinned, besides what it costs to know the caller; of all threads together."""
     client = APIClient()
     client.force_authenticate(signed_up()[0])
-    executed: list[str] = []
-    execute = CursorWrapper.execute
-
-    def counted(self: CursorWrapper, sql: str, params: Any = None) -> Any:
-        executed.append(sql)
-        return execute(self, sql, params)
-
-    monkeypatch.setattr(CursorWrapper, "execute", counted)
 
     def call(verb: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        executed.clear()
+        statements.clear()
         response = client.post(f"{ROUTE}/{verb}", body, format="json")
         assert response.status_code < 300
-        return len([sql for sql in executed if not sql.startswith("PRAGMA")]), response.json()
+        return len([sql for sql in statements if not sql.startswith("PRAGMA")]), response.json()
 
-    statements, session = call("acquire", {})
-    assert statements == (3 if connection.vendor == "sqlite" else 2)  # the last begins its deadlines
+    count, session = call("acquire", {})
+    assert count == (3 if connection.vendor == "sqlite" else 2)  # the last begins its deadlines
     proof = {key: session[key] for key in ("secret", "fencingToken")}
     assert call("renew", proof)[0] == 1
     assert call("release", proof)[0] == 1
