@@ -11,7 +11,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from csp.middleware import CSPMiddleware
-from django.contrib.auth.middleware import AuthenticationMiddleware, LoginRequiredMiddleware
+from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest
@@ -21,8 +21,6 @@ from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.security import SecurityMiddleware
 from django.utils.deprecation import MiddlewareMixin
-
-from leases.database import returning
 
 UNREFUSED = {"GET", "HEAD", "OPTIONS", "TRACE"}
 
@@ -82,16 +80,6 @@ class Csrf(OnTheLoop, CsrfViewMiddleware):
         if request.method in UNREFUSED or getattr(view, "csrf_exempt", False):
             return super().process_view(request, view, args, kwargs)
         return await sync_to_async(super().process_view)(request, view, args, kwargs)  # a refusal is a page
-
-
-class LoginRequired(OnTheLoop, LoginRequiredMiddleware):
-    async def process_view(  # type: ignore[override]
-        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
-    ) -> HttpResponseBase | None:
-        if not getattr(view, "login_required", True):
-            return None
-        # It looks the user up; the page asks in other threads, and may wait, with this one's connection idle.
-        return await sync_to_async(returning)(super().process_view, request, view, args, kwargs)
 
 
 _ON_THE_LOOP = {

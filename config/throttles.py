@@ -17,7 +17,6 @@ from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
 from config.addresses import network_of
-from leases.database import returning
 
 if TYPE_CHECKING:  # which imports the default throttles itself
     from rest_framework.views import APIView
@@ -51,7 +50,7 @@ def throttled(page: Callable[..., Any]) -> Callable[..., HttpResponseBase]:
 
     @wraps(page)
     async def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.method == "POST" and (refusal := await sync_to_async(returning)(_refusal, request)):
+        if request.method == "POST" and (refusal := await sync_to_async(_refusal)(request)):
             return refusal
         answer: HttpResponseBase = await page(request, *args, **kwargs)
         return answer

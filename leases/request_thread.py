@@ -7,9 +7,12 @@ end. Here a request borrows one that is there already.
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+
+from leases.database import returning
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,7 +23,9 @@ KEPT = 8  # threads that nobody borrows at the moment; more of them end
 class RequestThread(Executor):
     """One for each request: a thread from its first synchronous part on, until it is given back.
 
-    All of it is called from the event loop.
+    Between these parts it keeps no connection: the request may ask for one in another thread meanwhile, and
+    as many requests as there are connections would wait for each other. All of it is called from the event
+    loop.
     """
 
     _idle: ClassVar[list[ThreadPoolExecutor]] = []
@@ -33,7 +38,7 @@ class RequestThread(Executor):
         if self._thread is None:
             idle = self._idle
             self._thread = idle.pop() if idle else ThreadPoolExecutor(1, thread_name_prefix="request")
-        self._last = future = self._thread.submit(function, *args, **kwargs)
+        self._last = future = self._thread.submit(partial(returning, function, *args, **kwargs))
         return future
 
     def give_back(self, *, as_new: bool = True) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.urls import URLPattern, path
@@ -83,7 +82,6 @@ class HoldAdmin(PersonAdmin):
         if not self.has_export_permission(request):
             raise PermissionDenied
         holds = self.get_changelist_instance(request).get_queryset(request)
-        connection.close()  # what comes next may take minutes, in other threads: see leases.database
         return StreamingHttpResponse(
             _csv(holds),
             content_type="text/csv; charset=utf-8",

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connection
 
+from leases.models import Service
 from leases.request_thread import KEPT, RequestThread, give_thread_back, request_thread
 
 
@@ -103,3 +105,9 @@ async def test_those_of_a_crowd_end(idle: list[ThreadPoolExecutor]) -> None:
         if thread.ident not in {one.ident for each in idle for one in each._threads}:
             await asyncio.to_thread(thread.join, 10)
             assert not thread.is_alive()
+
+
+async def test_it_keeps_no_connection_between_the_parts_of_a_request(leases: None) -> None:
+    async with request_thread():
+        assert await sync_to_async(Service.objects.count)() == 2
+        assert await sync_to_async(lambda: connection.connection)() is None
