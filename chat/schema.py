@@ -5,7 +5,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from rest_framework import serializers
 
 from chat import serializers as shapes
-from chat.models import NOT_FOUND, Role
+from chat.models import NO_MESSAGE, NOT_FOUND, Role
 from leases.schema import (
     GUARDED,
     Events,
@@ -432,7 +432,8 @@ delete_messages = extend_schema(
     operation_id="delete_messages",
     tags=["conversations"],
     summary="Take a message back",
-    description="A message and all that was said after it, so that it can be put differently.",
+    description="A message and all that was said after it, so that it can be put differently. "
+    "One that is gone takes nothing with it.",
     parameters=[SESSION_ID, MESSAGE_ID],
     responses={
         200: answer(
@@ -440,7 +441,7 @@ delete_messages = extend_schema(
             "They are gone.",
             exchange={"success": True, "sessionId": CONVERSATION_ID, "deleted": 2},
         ),
-        404: not_found(NOT_FOUND),
+        404: not_found(NO_MESSAGE),
     },
 )
 

@@ -3,7 +3,8 @@
 from time import monotonic
 from typing import Any
 
-from django.http import HttpResponseBase
+from django.db.models import Exists
+from django.http import Http404, HttpResponseBase
 from rest_framework import status
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -14,7 +15,7 @@ from chat import schema
 from chat import serializers as shapes
 from chat.answering import Question, answer
 from chat.engines import get_engine
-from chat.models import Conversation, ConversationQuerySet
+from chat.models import NO_MESSAGE, Conversation, ConversationQuerySet
 from leases.database import in_database
 from leases.fields import valid, valid_now
 from leases.guarded_view import GuardedView
@@ -155,7 +156,11 @@ class MessageDetail(ConversationView):
     @schema.delete_messages
     def delete(self, request: Request, session_id: str, message_id: int) -> Response:
         conversation = self.conversations.pick_one(session_id)
-        count, _ = conversation.messages.filter(pk__gte=message_id).delete()
+        # In one statement: what was taken back in another tab must not take with it what was said since.
+        there = Exists(conversation.messages.filter(pk=message_id))
+        count, _ = conversation.messages.filter(there, pk__gte=message_id).delete()
+        if not count:
+            raise Http404(NO_MESSAGE)
         return Response({"success": True, "sessionId": session_id, "deleted": count})
 
 

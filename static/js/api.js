@@ -41,6 +41,12 @@ export async function ask(path, options) {
   return response.json();
 }
 
+/** One of our own pages, parsed. Throws as `ask` does. */
+export async function load(path) {
+  const response = await send(path, { headers: { Accept: "text/html" } });
+  return new DOMParser().parseFromString(await response.text(), "text/html");
+}
+
 /**
  * POST and follow the events of the answer, waiting in the queue for as long as it takes; `on` maps the
  * names of events to functions of their data. Returns the data of `done`. Throws as `ask` does.

@@ -2,7 +2,7 @@
 
 import { ask, follow } from "./api.js";
 import { render } from "./markdown.js";
-import { announce, confirmed, stamp, toast } from "./page.js";
+import { announce, confirmed, copy, stamp, toast } from "./page.js";
 import { place, showInTitle } from "./queue.js";
 import { sourceList } from "./sources.js";
 
@@ -83,7 +83,7 @@ function addTools(element, role) {
   };
   if (role === "user") add("Edit", () => edit(element));
   else {
-    add("Copy", () => navigator.clipboard.writeText(element.text).then(() => announce("Copied.")));
+    add("Copy", () => copy(element.text));
     add("Retry", () => retry(element));
   }
   element.append(tools);
@@ -168,6 +168,7 @@ function showPlace(answer, data) {
 
 async function send(message) {
   if (asking || said.inert) return;
+  leaving = false; // who asks has stayed: a link may lead to a download, or its page may never come
   asking = new AbortController();
   busy(true);
   const question = addMessage("user", message);
@@ -260,9 +261,10 @@ async function synchronise() {
   const kept = await ask(`/api/conversations/${conversation}`);
   nameIt(kept.title || "New conversation");
   const elements = [...said.querySelectorAll(".message")];
-  const messages = kept.messages.slice(-elements.length);
+  const known = new Set(elements.map(({ dataset }) => dataset.id));
+  const messages = kept.messages.filter(({ id }) => !known.has(String(id)));
   let at = messages.length;
-  for (const element of elements.reverse()) {
+  for (const element of elements.filter(({ dataset }) => !dataset.id).reverse()) {
     const role = element.classList.contains("user") ? "user" : "assistant";
     const message = messages[at - 1];
     if (message?.role !== role || (role === "user" && message.content !== element.text)) continue;
@@ -318,28 +320,35 @@ async function retry(element) {
 // -- the documents that a conversation is about -----------------------------------------------------
 
 async function listDocuments() {
-  const { documents } = await ask("/api/RAG/documents?limit=100");
+  const { documents, nextCursor } = await ask("/api/RAG/documents?limit=100");
+  const listed = new Map();
+  for (const { _id, title, hasEmbedding } of documents) {
+    listed.set(_id, hasEmbedding ? title : `${title} (not converted yet)`);
+  }
+  for (const id of chosen) {
+    if (listed.has(id)) continue;
+    if (nextCursor) listed.set(id, "A document that is older than these, or deleted");
+    else chosen.delete(id);
+  }
   const list = $("documents");
   list.replaceChildren();
-  for (const item of documents) {
+  for (const [id, title] of listed) {
     const label = document.createElement("label");
     const tick = document.createElement("input");
     tick.type = "checkbox";
-    tick.checked = chosen.has(item._id);
-    tick.addEventListener("change", () => choose(item._id, tick));
+    tick.checked = chosen.has(id);
+    tick.addEventListener("change", () => choose(id, tick));
     const name = document.createElement("span");
-    name.textContent = item.hasEmbedding ? item.title : `${item.title} (not converted yet)`;
+    name.textContent = title;
     label.append(tick, name);
     list.append(label);
   }
-  if (!documents.length) {
+  if (!listed.size) {
     const link = document.createElement("a");
     link.href = "/documents/";
     link.textContent = "Upload a document first";
     list.append(link);
   }
-  const known = new Set(documents.map(({ _id }) => _id));
-  for (const id of [...chosen]) if (!known.has(id) && documents.length < 100) chosen.delete(id);
   nameChosen();
 }
 

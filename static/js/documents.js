@@ -1,6 +1,6 @@
 // The list of documents: uploads and conversions with their progress, and everything without reloading.
 
-import { Offline, ask } from "./api.js";
+import { ask, load } from "./api.js";
 import { convert, part, resume, show, stop } from "./convert.js";
 import { announce, confirmed, stamp, toast } from "./page.js";
 import { upload } from "./upload.js";
@@ -172,8 +172,7 @@ async function showMore(event) {
   event.preventDefault();
   const link = event.currentTarget;
   try {
-    const response = await fetch(link.href).catch(() => Promise.reject(new Offline()));
-    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    const page = await load(link.href);
     const rows = [...page.querySelectorAll("#documents > li")];
     list.append(...rows);
     rows[0]?.querySelector("a").focus();

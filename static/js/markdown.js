@@ -2,6 +2,7 @@
 
 import DOMPurify from "../vendor/dompurify/purify.es.mjs";
 import { Marked } from "../vendor/marked/marked.esm.js";
+import { copy } from "./page.js";
 
 const escaped = (text) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 const marked = new Marked({
@@ -31,17 +32,17 @@ export function render(element, text) {
     pre.tabIndex = 0; // wide code is scrolled by keyboard, too
     const frame = document.createElement("div");
     frame.className = "code";
-    const copy = document.createElement("button");
-    copy.type = "button";
-    copy.className = "copy quiet";
-    copy.textContent = "Copy";
-    copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(pre.textContent);
-      copy.textContent = "Copied";
-      setTimeout(() => (copy.textContent = "Copy"), 2000);
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy quiet";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      if (!(await copy(pre.textContent))) return;
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = "Copy"), 2000);
     });
     pre.replaceWith(frame);
-    frame.append(copy, pre);
+    frame.append(button, pre);
   }
   for (const table of fragment.querySelectorAll("table")) {
     const frame = document.createElement("div");

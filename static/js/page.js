@@ -27,6 +27,33 @@ export function announce(message) {
   news.textContent = message;
 }
 
+/** Put text on the clipboard, also on a site without https, and say so; resolves to whether it is there. */
+export async function copy(text) {
+  const done = navigator.clipboard
+    ? await navigator.clipboard.writeText(text).then(
+        () => true,
+        () => false,
+      )
+    : copySelected(text);
+  if (done) announce("Copied.");
+  else toast("Your browser does not let this page copy. Please select the text and copy it yourself.", "error");
+  return done;
+}
+
+/** What browsers have for pages that they give no `navigator.clipboard`. */
+function copySelected(text) {
+  const focused = document.activeElement;
+  const box = document.createElement("textarea");
+  box.className = "unseen";
+  box.value = text;
+  document.body.append(box);
+  box.select();
+  const done = document.execCommand("copy");
+  box.remove();
+  focused?.focus({ preventScroll: true });
+  return done;
+}
+
 /** An element from a `<template id>` of the page. */
 export function stamp(id) {
   return document.querySelector(`template#${id}`).content.cloneNode(true).firstElementChild;

@@ -1,14 +1,18 @@
 """The chat page in a real browser."""
 
 import asyncio
+import re
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from chat.models import Message
+from documents.models import Document
 from leases import mutex
 from leases.models import Hold, Lease, Ticket
 from tests.chat.scripted_engine_server import Call, ScriptedEngineServer
@@ -122,6 +126,16 @@ def drop(page: Page, name: str, content: bytes) -> None:
         [name, b64encode(content).decode()],
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def with_newer_documents(count: int) -> UUID:
+    """The id of the only document, when so many others of its owner have come after it."""
+    document = Document.objects.get()
+    oldest = document.pk
+    for number in range(count):
+        document.pk, document.title, document._state.adding = uuid4(), f"Newer {number}", True
+        document.save()
+    return oldest
 
 
 class Slow:
@@ -260,6 +274,41 @@ class TestTiming:
         said.get_by_role("button", name="Copy").click()
         assert "print('safe')" in page.evaluate("navigator.clipboard.readText()")
 
+    def test_a_site_without_https_copies_too(self, page: Page, slow: Slow) -> None:
+        slow.text = "Some wisdom.\n\n```\nprint('safe')\n```\n\nThe end."
+        slow.finish.set()
+        page.add_init_script("Object.defineProperty(Navigator.prototype, 'clipboard', {value: undefined})")
+        page.goto("/")
+        send(page, "Say it")
+        answered(page)
+        box = page.get_by_label("Your message")
+        page.locator(".code").get_by_role("button", name="Copy").click()
+        expect(page.locator(".code button")).to_have_text("Copied")
+        box.press("Control+V")
+        expect(box).to_have_value("print('safe')\n")
+        page.locator(".tools").get_by_role("button", name="Copy").click()
+        expect(page.locator("#news")).to_have_text("Copied.")
+        box.fill("")
+        box.press("Control+V")
+        expect(box).to_have_value(re.compile("^Some wisdom"))
+
+    def test_a_document_that_is_not_listed_can_be_unticked(
+        self, page: Page, database: Callable[..., Any]
+    ) -> None:
+        page.goto("/documents/")
+        page.evaluate(
+            """() => fetch("/api/RAG/upload", {method: "POST", headers: {"Content-Type": "application/json"},
+                body: JSON.stringify({title: "The oldest", content: "Words.", contentType: "text"})})"""
+        )
+        page.goto(f"/?document={database(with_newer_documents, 100)}")
+        expect(page.locator("#picked")).to_have_text("1 document")
+        page.locator("#picker summary").click()
+        tick = page.get_by_label("older than these, or deleted")
+        expect(tick).to_be_checked()
+        tick.uncheck()
+        expect(page.locator("#picked")).to_have_text("Documents")
+        expect(page.locator("#documents input")).to_have_count(101)
+
     def test_a_draft_survives_and_enter_while_composing_sends_nothing(self, page: Page) -> None:
         page.goto("/")
         box = page.get_by_label("Your message")
@@ -334,6 +383,57 @@ class TestTiming:
         page.reload()
         expect(page.locator(".message.user")).to_contain_text("second")
         expect(page.locator(".message")).to_have_count(2)
+
+    def test_after_an_export_there_is_more_to_be_said(self, page: Page, slow: Slow) -> None:
+        slow.finish.set()
+        page.goto("/")
+        send(page, "first")
+        answered(page)
+        for kind in ("Markdown", "JSON"):
+            with page.expect_download():
+                page.get_by_role("link", name=kind).click()
+        send(page, "second")
+        expect(page.locator(".message.assistant .prose")).to_have_count(2)
+        answered(page)
+        expect(page.locator(".message.user").nth(1).get_by_role("button", name="Edit")).to_be_visible()
+
+    def test_to_ask_again_what_was_not_answered_takes_back_nothing_else(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        slow.finish.set()
+        page.goto("/")
+        send(page, "hello")
+        answered(page)
+        grant = database(mutex.acquire, LLM, "somebody")
+        send(page, "hello")
+        page.get_by_role("button", name="Leave the queue").click()
+        answered(page)
+        page.get_by_role("button", name="Retry").nth(1).click()
+        expect(page.locator(".waiting")).to_be_visible()
+        assert database(Message.objects.count) == 2
+        database(mutex.release, grant)
+        answered(page)
+        expect(page.locator(".message")).to_have_count(4)
+        assert database(Message.objects.count) == 4
+
+    def test_what_another_tab_took_back_takes_nothing_newer_with_it(
+        self, page: Page, slow: Slow, database: Callable[..., Any], faults: list[str]
+    ) -> None:
+        slow.finish.set()
+        page.goto("/")
+        send(page, "first")
+        answered(page)
+        other = page.context.new_page()
+        other.goto(page.url)
+        other.get_by_role("button", name="Edit").click()
+        expect(other.get_by_label("Your message")).to_have_value("first")
+        send(other, "second")
+        answered(other)
+        page.get_by_role("button", name="Retry").click()
+        expect(page.locator(".toast")).to_contain_text("not in the conversation any more")
+        expect(page.get_by_label("Your message")).to_have_value("first")
+        assert database(lambda: Message.objects.filter(content="second").exists())
+        faults[:] = [fault for fault in faults if "status of 404" not in fault]
 
     def test_a_lost_connection_is_told_and_nothing_is_lost(self, page: Page, faults: list[str]) -> None:
         page.goto("/")

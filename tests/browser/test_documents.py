@@ -295,6 +295,21 @@ def test_more_is_shown_without_reloading(page: Page, database: Database) -> None
     expect(page.locator(".document").nth(50).get_by_role("link")).to_be_focused()
 
 
+def test_what_could_not_be_shown_can_be_asked_for_again(
+    page: Page, database: Database, faults: list[str]
+) -> None:
+    choose(page, text("tea.txt"))
+    state(row_of(page, "tea"), "Ready")
+    database(copy_documents, 60)
+    page.reload()
+    page.route("**/documents/?*cursor=*", lambda route: route.fulfill(status=503), times=1)
+    page.get_by_role("link", name="Show more").click()
+    expect(page.locator(".toast")).to_contain_text("Please try again")
+    forgive(faults, 503)
+    page.get_by_role("link", name="Show more").click()
+    expect(page.locator(".document")).to_have_count(61)
+
+
 def copy_documents(count: int) -> None:
     document = Document.objects.get()
     for number in range(count):

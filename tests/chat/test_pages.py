@@ -147,6 +147,17 @@ class TestConversations:
         assert list(conversation.messages.values_list("content", flat=True)) == ["one", "two"]
         assert api.delete(f"{path}/{first.pk}").json()["deleted"] == 2
 
+    def test_a_message_that_is_gone_takes_nothing_newer_with_it(self, api: APIClient) -> None:
+        conversation = begin(api)
+        (gone,) = say(conversation, "one")
+        gone_id = gone.pk
+        gone.delete()
+        say(conversation, "two")
+        answer = api.delete(f"/api/conversations/{conversation.pk}/messages/{gone_id}")
+        assert answer.status_code == 404
+        assert "not in the conversation any more" in answer.json()["error"]
+        assert conversation.messages.count() == 1
+
     def test_nobody_else_changes_it(self, api: APIClient, other: APIClient) -> None:
         conversation = begin(api, "Tea")
         (message,) = say(conversation, "one")
@@ -157,7 +168,9 @@ class TestConversations:
         assert Message.objects.filter(pk=message.pk).exists()
         # and the messages of another conversation are no business of one's own
         own = begin(other)
-        assert other.delete(f"/api/conversations/{own.pk}/messages/{message.pk}").json()["deleted"] == 0
+        say(own, "two")
+        assert other.delete(f"/api/conversations/{own.pk}/messages/{message.pk}").status_code == 404
+        assert own.messages.exists()
         assert Message.objects.filter(pk=message.pk).exists()
 
 
