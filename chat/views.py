@@ -16,7 +16,7 @@ from chat import serializers as shapes
 from chat.answering import Question, answer
 from chat.engines import get_engine
 from chat.models import NO_MESSAGE, Conversation, ConversationQuerySet
-from leases.database import in_database
+from leases.database import delete_whole, in_database
 from leases.fields import valid, valid_now
 from leases.guarded_view import GuardedView
 from leases.owned_view import OwnedView
@@ -146,7 +146,8 @@ class ConversationDetail(ConversationView):
 
     @schema.delete_conversation
     def delete(self, request: Request, session_id: str) -> Response:
-        self.conversations.pick_one(session_id).delete()
+        conversation = self.conversations.pick_one(session_id)
+        delete_whole(self.conversations.filter(pk=conversation.pk))
         return Response({"success": True, "sessionId": session_id, "message": "The conversation is deleted."})
 
 

@@ -26,7 +26,7 @@ from documents.page import page
 from documents.reading import Passage, Piece, Text, excerpt
 from documents.search import Found, Hit, find
 from documents.uploads import FILE_MAX_BYTES, STORED_WITHOUT_TEXT, store_file, store_pasted
-from leases.database import in_database
+from leases.database import delete_whole, in_database
 from leases.exceptions import LeaseError
 from leases.fields import valid_now
 from leases.owners import owner_of, settle_owner
@@ -134,7 +134,7 @@ async def _paste(request: HttpRequest, _: str) -> None:
 
 async def _delete(request: HttpRequest, document_id: str) -> None:
     document = await in_database(_pick, request, document_id)
-    await in_database(document.delete)
+    await in_database(delete_whole, Document.objects.filter(pk=document.pk))
     messages.success(request, f"“{document.title}” is deleted.")
 
 

@@ -18,7 +18,7 @@ from documents.models import Chunk, Document, DocumentQuerySet
 from documents.page import page
 from documents.search import find
 from documents.uploads import STORED_WITHOUT_TEXT, store_file, store_pasted
-from leases.database import in_database
+from leases.database import delete_whole, in_database
 from leases.fields import RequestSerializer, valid, valid_now
 from leases.guarded_view import GuardedView
 from leases.owned_view import OwnedView
@@ -103,7 +103,7 @@ class DocumentDetail(DocumentView):
     @schema.delete_document
     def delete(self, request: Request, document_id: str) -> Response:
         document = self.documents.pick_one(document_id)
-        document.delete()
+        delete_whole(self.documents.filter(pk=document.pk))
         return Response(
             {"success": True, "documentId": document_id, "message": f"“{document.title}” is deleted."}
         )

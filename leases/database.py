@@ -8,10 +8,10 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import connection, models, transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,6 +31,17 @@ async def in_database(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
     """Call synchronous database work in a thread and give its connection back."""
     call = sync_to_async(returning, thread_sensitive=False, executor=_threads)
     return await call(function, *args, **kwargs)
+
+
+def delete_whole(rows: models.QuerySet[Any]) -> None:
+    """Delete rows and all that hangs on them.
+
+    Whoever is writing to one of them finishes first: what they add would otherwise come after what hangs on
+    it was looked for, and the database would keep the row for it.
+    """
+    with transaction.atomic():
+        locked = list(rows.select_for_update().values_list("pk", flat=True))
+        rows.model._default_manager.filter(pk__in=locked).delete()
 
 
 class Together(Generic[T]):

@@ -7,6 +7,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.db import models
 from django.http import HttpRequest
 
+from leases.database import delete_whole
 from leases.owners import names, owners_called
 
 
@@ -45,6 +46,12 @@ class PersonAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
         """The rows themselves: what goes with them may be thousands of others, and is not for reading."""
         return [str(row) for row in objs], {str(self.opts.verbose_name_plural): len(objs)}, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.delete_queryset(request, self.get_queryset(request).filter(pk=obj.pk))
+
+    def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
+        delete_whole(queryset)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
