@@ -3,6 +3,7 @@
 import asyncio
 import codecs
 import logging
+import threading
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,8 @@ class Exchange:
     conversation: Conversation | None
     hits: Sequence[Hit] = ()
     said: str = ""
+    saving: threading.Lock = field(default_factory=threading.Lock)
+    """Held while what was said is being saved. Once it is, nothing has been `said` that is not."""
     _halves: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-16-le")("replace")
     )
@@ -145,7 +148,6 @@ async def _answer(exchange: Exchange, held: Held, owner: str, turn: Turn) -> Ans
     text = exchange.said.strip()
     if conversation is not None:
         await in_database(_save, held, exchange)
-        exchange.said = ""
     return Answer(
         text=text,
         usage=usage,
@@ -205,15 +207,18 @@ def _remembered(conversation: Conversation) -> list[ChatMessage]:
 
 def _save(held: Held, exchange: Exchange) -> None:
     """Add the exchange to its conversation, if the lease is still ours and the conversation still there."""
-    with held.fenced():
-        if not _append(exchange):
-            raise Http404(NOT_FOUND)
+    with exchange.saving:
+        with held.fenced():
+            if not _append(exchange):
+                raise Http404(NOT_FOUND)
+        exchange.said = ""
 
 
 def _save_incomplete(exchange: Exchange) -> None:
     """The same, not as what was made under the lease but as the record of what the person has seen."""
-    with transaction.atomic():
-        _append(exchange, incomplete=True)
+    with exchange.saving, transaction.atomic():
+        if exchange.said.strip():  # whoever went away during the saving may have all of it saved
+            _append(exchange, incomplete=True)
 
 
 def _append(exchange: Exchange, *, incomplete: bool = False) -> bool:

@@ -1,0 +1,48 @@
+"""What is kept of an answer, and how often."""
+
+import asyncio
+import threading
+
+import pytest
+from pytest_django import Settings
+
+from chat import answering
+from chat.answering import Exchange, Question, answer
+from chat.models import Conversation, Message
+from tests.chat.scripted_engine_server import ScriptedEngineServer
+from tests.chat.test_faults import CHAT, outcomes
+from tests.chat.test_streams import speak_at_once
+from tests.database import query
+
+pytestmark = pytest.mark.usefixtures("leases")
+
+
+def kept() -> list[tuple[str, bool]]:
+    return list(Message.objects.values_list("content", "incomplete"))
+
+
+async def test_who_goes_away_during_the_saving_has_the_exchange_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    append = answering._append
+
+    def slowly(exchange: Exchange, *, incomplete: bool = False) -> bool:
+        loop.call_soon_threadsafe(begun.set)
+        assert go_on.wait(10)
+        return append(exchange, incomplete=incomplete)
+
+    monkeypatch.setattr(answering, "_append", slowly)
+    conversation = await query(Conversation.objects.create, owner="ann")
+    async with ScriptedEngineServer({CHAT: speak_at_once}) as engine:
+        settings.CHAT_BASE_URL, settings.CHAT_MODEL = engine.base_url, "scripted"
+        asking = asyncio.create_task(answer(Question("hello", conversation=conversation), "ann"))
+        await asyncio.wait_for(begun.wait(), 10)
+        asking.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    assert await query(kept) == [("hello", False), ("Hello", False)]
+    assert await query(outcomes) == ["released"]
