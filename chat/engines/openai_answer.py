@@ -18,6 +18,8 @@ MAX_DATA_LINES = 1000
 """Lines that one event may span."""
 MAX_DETAILS = 200
 """Characters quoted from the server."""
+MAX_COUNT = 1 << 31
+"""Of tokens: more than this is none."""
 
 ABSENT = "The chat model cannot be reached. Check that it is running and that CHAT_BASE_URL is right."
 NO_KEY = "CHAT_API_KEY is not a single line, so the chat model cannot be asked. Please check it."
@@ -105,7 +107,7 @@ async def events_of(response: aiohttp.ClientResponse) -> AsyncGenerator[dict[str
                 yield _DONE
                 return
             with suppress(ValueError):
-                event = json.loads(data)
+                event = loaded(data)
                 pending.clear()
                 yield as_dict(event)
     if pending:
@@ -151,8 +153,9 @@ def refusal(status: int | None, answer: dict[str, Any]) -> EngineError:
     error = answer.get("error") or answer
     fields = as_dict(error)
     words = error if isinstance(error, str) else fields.get("message") or fields.get("detail")
-    details = " ".join(words.split())[:MAX_DETAILS] if isinstance(words, str) else ""
-    if _OVERFLOW.search(f"{fields.get('type')} {fields.get('code')} {details}"):
+    details = whole_characters(" ".join(words.split())[:MAX_DETAILS]) if isinstance(words, str) else ""
+    kinds = [kind for kind in (fields.get("type"), fields.get("code")) if isinstance(kind, str)]
+    if _OVERFLOW.search(" ".join([*kinds, details])):
         return ContextOverflow(TOO_LONG, details)
     return EngineError(REFUSALS.get(status or 0, FAILED), details)
 
@@ -160,14 +163,14 @@ def refusal(status: int | None, answer: dict[str, Any]) -> EngineError:
 def refusal_words(content: bytes) -> dict[str, Any]:
     """The JSON object of a refusal, or nothing to quote."""
     try:
-        return as_dict(json.loads(content))
+        return as_dict(loaded(content))
     except ValueError:
         return {}
 
 
 def parse(content: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(content)
+        answer = loaded(content)
     except ValueError as error:
         raise EngineError(NONSENSE) from error
     if not isinstance(answer, dict):
@@ -175,16 +178,31 @@ def parse(content: bytes) -> dict[str, Any]:
     return answer
 
 
+def loaded(content: str | bytes) -> Any:
+    """What the JSON says. Raises ValueError, also for what is nested too deep to be read."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def whole_characters(text: str) -> str:
+    """The text without halves of characters, which JSON can hold and nothing else can."""
+    return text.encode(errors="replace").decode()
+
+
 def _usage(value: object) -> Usage | None:
     counts = as_dict(value)
-    read, written = counts.get("prompt_tokens"), counts.get("completion_tokens")
-    if isinstance(read, int) and isinstance(written, int):
-        return Usage(read, written)
-    return None
+    read, written = _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
+    return None if read is None or written is None else Usage(read, written)
 
 
 def positive(value: object) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None
+    return _count(value) or None
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < MAX_COUNT else None
 
 
 def as_dict(value: object) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from chat.engines.openai_answer import (
     refusal,
     refusal_words,
     translated,
+    whole_characters,
 )
 from chat.engines.repetition import repeats
 from leases.outgoing import asked, begun, cut, hang_up, session
@@ -151,7 +152,7 @@ class OpenAICompatibleEngine(Engine):
         entries = as_list((await self._ask(client, "GET", f"{self._base_url}/models")).get("data"))
         models = [entry for entry in map(as_dict, entries) if isinstance(entry.get("id"), str)]
         chosen = next((entry for entry in models if entry["id"] == self._model), models[0] if models else {})
-        name = self._model or chosen.get("id", "")
+        name = self._model or whole_characters(chosen.get("id", ""))
         if not name:
             raise EngineError("The chat server names no model. Load one there, or set CHAT_MODEL.")
         window = _window(chosen) or await self._window_in_props(client)
@@ -322,7 +323,7 @@ async def _next(
 def inert(text: str) -> str:
     """The text with the control words of chat templates broken up by a space, so that nobody can end
     their own turn and speak as the system or the model: `<|im_end|>` becomes `< |im_end|>`."""
-    return _CONTROL.sub(lambda match: match.group() + " ", text.encode(errors="replace").decode())
+    return _CONTROL.sub(lambda match: match.group() + " ", whole_characters(text))
 
 
 def _window(entry: dict[str, Any]) -> int | None:

@@ -414,6 +414,16 @@ async def test_usage_is_counted_where_the_server_sends_none() -> None:
         assert usage == Usage(4 + openai_compatible.FRAME_TOKENS, 3)
 
 
+@pytest.mark.parametrize(
+    "count", [True, -1, 2**31, 10**1000, 1e3, "9", None], ids=lambda count: f"{count}"[:12]
+)
+async def test_usage_that_cannot_be_is_none(count: Any) -> None:
+    usage = {"prompt_tokens": count, "completion_tokens": 2}
+    async with ScriptedEngineServer({CHAT: told(token("Hello", "stop", usage=usage), "[DONE]")}) as server:
+        _, counted = await ask(engine_of(server), user("Hi"))
+    assert counted == Usage(base.estimate_tokens("Hi") + openai_compatible.FRAME_TOKENS, 2)
+
+
 async def test_a_lost_end_after_the_last_token_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_compatible, "SIDE_TIMEOUT", 0.2)
 
@@ -456,6 +466,7 @@ async def broken_chunk(call: Call) -> None:
     await call.hung_up.wait()
 
 
+TOO_DEEP = '{"a":' * 100_000
 FAULTS: dict[str, tuple[Script, str]] = {
     "broken chunk": (broken_chunk, openai_answer.CUT_OFF),
     "reset": (reset_in_mid_answer, openai_answer.CUT_OFF),
@@ -477,6 +488,10 @@ FAULTS: dict[str, tuple[Script, str]] = {
     "elsewhere": (answered("", 302), openai_answer.FAILED),
     "error in the stream": (told(token("Hel"), {"error": {"message": "slot"}}), openai_answer.FAILED),
     "error as a field": (raw(b'error: {"code":500}\n\n'), openai_answer.FAILED),
+    "nested too deep": (answered(TOO_DEEP), openai_answer.NONSENSE),
+    "refused too deep": (answered(TOO_DEEP, 500), openai_answer.FAILED),
+    "event too deep": (raw(f"data: {TOO_DEEP}\n\n".encode()), openai_answer.NONSENSE),
+    "half a character": (refused("no \ud83d"), openai_answer.FAILED),
     "quoting us": (refused(f"bad input: {SECRET}"), openai_answer.FAILED),
 }
 
@@ -490,7 +505,7 @@ async def test_a_fault_becomes_a_sentence_without_secrets(fault: str) -> None:
             await ask(engine, user(SECRET))
         assert type(caught.value) is EngineError
         assert str(caught.value) == sentence
-        assert len(caught.value.details) <= openai_answer.MAX_DETAILS
+        assert len(caught.value.details.encode()) <= openai_answer.MAX_DETAILS
         for secret in (KEY, SECRET):
             assert secret not in caught.value.details
         assert engine.health() == base.Health(ready=False, model="tiny", error=sentence)
@@ -720,6 +735,7 @@ async def test_leaving_hangs_up_at_once(leave: Leaving, tokens: int) -> None:
         ({"id": "m", "meta": {"n_ctx": 4000, "n_ctx_train": 2048}}, None, 2048),
         ({"id": "m"}, {"default_generation_settings": {"n_ctx": 1234}}, 1234),
         ({"id": "m"}, None, base.DEFAULT_CONTEXT_WINDOW),
+        ({"id": "m", "max_model_len": 10**4000}, None, base.DEFAULT_CONTEXT_WINDOW),
         ({"id": "m", "max_model_len": "many"}, {"nonsense": 1}, base.DEFAULT_CONTEXT_WINDOW),
     ],
 )
@@ -748,6 +764,17 @@ async def test_what_is_configured_is_not_asked_for() -> None:
         assert await engine.model_name() == "tiny"
         assert await engine.context_window() == 777
         assert server.calls == []
+
+
+async def test_half_a_character_in_a_models_name_is_none() -> None:
+    routes: dict[str, Script] = {
+        "/v1/models": answered({"data": [{"id": "tiny \ud83d"}]}),
+        CHAT: told(token("Hello", "stop")),
+    }
+    async with ScriptedEngineServer(routes) as server:
+        engine = engine_of(server, model="")
+        await ask(engine, user("Hi"))
+        assert await engine.model_name() == engine.health().model == "tiny ?"
 
 
 async def test_a_server_without_models() -> None:
