@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from unicodedata import normalize
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
@@ -67,8 +68,8 @@ class Export(View):
 
 
 def _text(sent: str) -> str:
-    """Without what no database keeps."""
-    return sent.replace("\0", "")
+    """As the API reads it, without what no database keeps."""
+    return normalize("NFC", sent).replace("\0", "")
 
 
 def _pick(request: HttpRequest, session_id: Any) -> Conversation:

@@ -8,7 +8,7 @@ from chat.answering import Answer, source
 from chat.models import Conversation, Message, Role
 from chat.prompts import NEWEST_MESSAGES
 from documents.search import Found
-from leases.fields import BoundedList, RequestSerializer, milliseconds, sentences
+from leases.fields import BoundedList, RequestSerializer, Text, milliseconds, sentences
 
 MESSAGE_MAX = 100_000  # characters; the model's window is narrower still, and says so in tokens
 WITHOUT_VECTORS = (
@@ -32,7 +32,7 @@ class HistoryMessage(RequestSerializer):
             invalid_choice="The role of a history entry must be user or assistant.",
         ),
     )
-    content = serializers.CharField(
+    content = Text(
         allow_blank=True,
         trim_whitespace=False,
         help_text="What was said.",
@@ -80,7 +80,7 @@ class LengthField(serializers.IntegerField):
         )
 
 
-class MessageField(serializers.CharField):
+class MessageField(Text):
     def __init__(self, required: str) -> None:
         too_long = (
             f"The message is longer than {MESSAGE_MAX:,} characters. "
@@ -97,7 +97,7 @@ class ChatRequest(RequestSerializer):
     """The body of POST /api/lightweight-llm/chat."""
 
     message = MessageField("Message is required")
-    context = serializers.CharField(  # type: ignore[assignment]
+    context = Text(  # type: ignore[assignment]
         default="",
         allow_blank=True,
         trim_whitespace=False,
@@ -146,7 +146,7 @@ class DocumentChatRequest(RequestSerializer):
 class ConversationQuery(RequestSerializer):
     """The query of GET /api/conversations."""
 
-    search = serializers.CharField(
+    search = Text(
         default="",
         allow_blank=True,
         max_length=200,
@@ -158,7 +158,7 @@ class ConversationQuery(RequestSerializer):
 class ConversationChange(RequestSerializer):
     """The body of PATCH /api/conversations/{id}; what is left out stays."""
 
-    title = serializers.CharField(
+    title = Text(
         required=False,
         max_length=100,
         help_text="The new title.",
@@ -180,7 +180,7 @@ class ConversationChange(RequestSerializer):
 class NewConversation(RequestSerializer):
     """The body of POST /api/conversations."""
 
-    title = serializers.CharField(
+    title = Text(
         default="",
         allow_blank=True,
         max_length=100,

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unicodedata import normalize
 from uuid import UUID
 
 from django.contrib import messages
@@ -201,7 +202,7 @@ def _list_page(request: HttpRequest, found: Found | None) -> HttpResponse:
     mine = Document.objects.for_owner(owner_of(request))
     chosen = mine.filter(title__icontains=asked["search"]) if asked["search"] else mine
     documents, cursor = page(chosen, asked["cursor"], LISTED)
-    query = request.GET.get("q", "").strip()
+    query = normalize("NFC", request.GET.get("q", "").strip())
     model = get_embedder().model
     context = {
         "any": mine.exists(),

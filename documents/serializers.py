@@ -8,19 +8,19 @@ from rest_framework import serializers
 
 from documents.models import Chunk, ContentType, Document
 from documents.search import Found, Hit
-from leases.fields import BoundedList, RequestSerializer, milliseconds, sentences
+from leases.fields import BoundedList, RequestSerializer, Text, milliseconds, sentences
 
 NO_CONTENT = "Content is required"
 
 
 class TagsField(BoundedList):
-    child = serializers.CharField(max_length=50, error_messages=sentences("Each tag must be a short text."))
+    child = Text(max_length=50, error_messages=sentences("Each tag must be a short text."))
 
 
 class NewDocument(RequestSerializer):
     """What may be said of a document, however it is sent."""
 
-    title = serializers.CharField(
+    title = Text(
         default="",
         allow_blank=True,
         max_length=200,
@@ -35,7 +35,7 @@ class NewDocument(RequestSerializer):
         help_text="Short texts by which to find it.",
         error_messages=sentences("Tags must be a list of short texts, at most 20."),
     )
-    summary = serializers.CharField(
+    summary = Text(
         default="",
         allow_blank=True,
         max_length=2000,
@@ -49,14 +49,14 @@ class NewDocument(RequestSerializer):
 class PastedDocument(NewDocument):
     """A document sent as JSON, which has no file's name to take a title from."""
 
-    title = serializers.CharField(
+    title = Text(
         max_length=200,
         help_text="Its title.",
         error_messages=sentences(
             "Title is required", max_length="Please choose a title of at most 200 characters."
         ),
     )
-    content = serializers.CharField(
+    content = Text(
         help_text="Its text, at most 1 MB; not blank.",
         error_messages=sentences(NO_CONTENT),
         trim_whitespace=False,
@@ -127,7 +127,7 @@ class PageRequest(RequestSerializer):
     cursor = serializers.CharField(
         default="", allow_blank=True, max_length=100, help_text="The `nextCursor` of the page before."
     )
-    search = serializers.CharField(
+    search = Text(
         default="",
         allow_blank=True,
         max_length=200,
@@ -158,7 +158,7 @@ class ChunkPageRequest(RequestSerializer):
 class SearchRequest(RequestSerializer):
     """The body of POST /api/RAG/search."""
 
-    query = serializers.CharField(
+    query = Text(
         max_length=2000,
         help_text="What to look for; not blank.",
         error_messages=sentences(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
+from unicodedata import normalize
 
 from django.core.files.uploadedfile import UploadedFile
 from rest_framework import status
@@ -81,4 +82,4 @@ def title_of(file_name: str) -> str:
     """A title from a file's name, which may be anything that a client cares to send."""
     stem = PurePath(file_name.replace("\\", "/")).stem
     printable = "".join(character if character.isprintable() else " " for character in stem)
-    return re.sub(r"\s+", " ", printable).strip()[:200] or "Untitled document"
+    return re.sub(r"\s+", " ", normalize("NFC", printable)).strip()[:200] or "Untitled document"

@@ -3,6 +3,7 @@
 from datetime import datetime
 from functools import cache
 from typing import Any
+from unicodedata import normalize
 
 from asgiref.sync import sync_to_async
 from rest_framework import serializers
@@ -26,6 +27,14 @@ class RequestSerializer(serializers.Serializer[Any]):
     default_error_messages = dict.fromkeys(
         ("invalid", "null"), "Please send one JSON object with named fields."
     )
+
+
+class Text(serializers.CharField):
+    """Text that people write, with each letter and its accents as one character (NFC): some systems send
+    them as several, and neither people nor a search would see why the same word is another."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return normalize("NFC", super().to_internal_value(data))
 
 
 class BoundedList(serializers.ListField):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from unicodedata import normalize
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
 MAX_TEXT_CHARACTERS = 10 * 1024 * 1024  # so that no text file of a permitted size is too long
@@ -50,11 +51,13 @@ _BETWEEN_PAGES = re.compile(rf"\n{{1,2}}({PAGE_BREAK}[{PAGE_BREAK}\n]*)")
 
 
 def clean(text: str) -> str:
-    """`text` with plain line ends and without control characters, soft hyphens and byte order marks.
+    """`text` with plain line ends and composed letters (NFC), without control characters, soft hyphens and
+    byte order marks.
 
     Lone surrogates become U+FFFD. Form feeds stay: they mark page breaks until `finish`.
     """
-    return _SURROGATE.sub("\ufffd", _UNSEEN.sub("", _LINE_END.sub("\n", text)))
+    plain = _SURROGATE.sub("\ufffd", _UNSEEN.sub("", _LINE_END.sub("\n", text)))
+    return normalize("NFC", plain)
 
 
 def tidy(text: str) -> str:

@@ -292,6 +292,26 @@ class TestSearch:
         assert (body["searchType"], body["unconvertedDocuments"]) == ("keyword", 1)
         assert "bicycles" in body["results"][0]["snippet"]
 
+    def test_an_accent_is_the_same_however_it_is_written(self, api: APIClient) -> None:
+        composed, apart = "Angélique", "Ange\u0301lique"
+        pasted = upload(api, f"{apart} keeps the key of the cellar.", title=f"{apart} 1", tags=[apart])
+        file = upload_file(api, f"{apart} 2.txt", f"{apart} waters the plants.".encode()).json()["documentId"]
+        for document in Document.objects.all():
+            assert document.text.startswith(composed)
+            assert document.title.startswith(composed)
+        for words in (composed, apart):
+            found = api.get("/api/RAG/search", {"q": words}).json()["results"]
+            assert {hit["_id"] for hit in found} == {pasted, file}
+            assert api.get("/api/RAG/documents", {"search": words}).json()["total"] == 2
+            page = api.get("/documents/", {"q": words}).content.decode()
+            assert f"<mark>{composed}</mark>" in page
+
+    def test_a_title_that_grows_when_composed_is_measured_then(self, api: APIClient) -> None:
+        """There are a few characters that NFC writes as two."""
+        body = {"title": "\u0958" * 150, "content": "Words.", "contentType": "text"}
+        assert api.post("/api/RAG/upload", body, format="json").status_code == 400
+        assert upload_file(api, "\u0958" * 150 + ".txt", b"Words.").status_code == 201
+
     def test_only_the_chosen_documents_are_searched(self, api: APIClient) -> None:
         chosen, _ = upload(api, title="one"), upload(api, title="two")
         body = api.post(
