@@ -39,6 +39,7 @@ def test_connections_of_a_socket_that_uvicorn_shares_among_workers(
         assert runner.run(sends_at_once(listening)) is at_once
 
 
-def test_servers_are_started_with_it() -> None:
-    command = (ROOT / "scripts" / "serve").read_text().rpartition("exec ")[2]
+@pytest.mark.parametrize("script", ["scripts/serve", "deploy/serve"])
+def test_servers_are_started_with_it(script: str) -> None:
+    command = (ROOT / script).read_text().rpartition("exec ")[2]
     assert f"--loop {EventLoop.__module__}:{EventLoop.__qualname__}" in command

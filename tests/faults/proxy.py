@@ -35,11 +35,6 @@ class Proxy:
         """Lose nothing any more."""
         self._text, self._number = b"", 0
 
-    @property
-    def is_armed(self) -> bool:
-        """Whether what was to be cut has not come yet."""
-        return bool(self._text or self._number)
-
 
 @contextmanager
 def running_proxy(socket: str) -> Iterator[Proxy]:
