@@ -56,6 +56,40 @@ def test_a_body_that_declares_nothing_is_counted(server: str) -> None:
     assert httpx.get(f"{server}/api/services/status", timeout=10).status_code == 200
 
 
+def test_an_upload_may_be_larger_than_what_else_is_sent(server: str) -> None:
+    large = b"Cats purr. " * 500_000
+    form = {"file": ("cats.txt", large)}
+    for path in ("/api/RAG/upload", "/api/RAG/upload/"):
+        assert httpx.post(f"{server}{path}", files=form, timeout=60).status_code == 201
+    with httpx.Client(base_url=server, timeout=60) as visitor:
+        visitor.get("/documents/")
+        token = {"csrfmiddlewaretoken": visitor.cookies["csrftoken"], "action": "upload"}
+        assert visitor.post("/documents/", data=token, files=form).status_code == 302
+    refused = httpx.post(f"{server}/api/RAG/search", files=form, timeout=60)
+    assert refused.status_code == 413
+    assert "2 MB" in refused.json()["error"]
+
+
+def test_the_limit_itself_may_be_sent(server: str) -> None:
+    most = 2 * 1024 * 1024
+    for length, status in ((most, 400), (most + 1, 413)):
+        body = b'{"query": ""}'.ljust(length)
+        headers = {"Content-Type": "application/json"}
+        for content in (body, iter([body[:most], body[most:]])):
+            answer = httpx.post(f"{server}/api/RAG/search", content=content, headers=headers, timeout=30)
+            assert answer.status_code == status
+
+
+def test_a_length_that_is_no_number_is_refused(server: str) -> None:
+    address = urlsplit(server)
+    for length in (b"abc", b"-1", b"1e3"):
+        with socket.create_connection((address.hostname, address.port), timeout=10) as client:
+            client.sendall(
+                b"POST /api/RAG/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %b\r\n\r\n" % length
+            )
+            assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_body_without_a_length_is_read_as_any_other(server: str) -> None:
     note = b'{"title": "Note", "content": "Cats purr.", "contentType": "text"}'
     form = httpx.Request("POST", server, files={"file": ("cats.txt", b"Cats purr. " * 10_000)})

@@ -9,7 +9,18 @@ from documents.conversion import store
 from documents.embedders import get_embedder
 from documents.matching import matching
 from documents.models import Chunk, Document
-from documents.search import LOOKED_AT_AGAIN, PROPOSED, Found, _fuse, found, fused, near, rank, words_of
+from documents.search import (
+    LOOKED_AT_AGAIN,
+    PROPOSED,
+    QUERY_WORDS,
+    Found,
+    _fuse,
+    found,
+    fused,
+    near,
+    rank,
+    words_of,
+)
 from documents.vectors import Vector
 
 TEXTS = [
@@ -65,6 +76,11 @@ class TestKeywords:
         assert bm25([], SPOKEN).tolist() == [0, 0, 0]
         assert bm25(["cat"], []).tolist() == []
 
+    def test_each_word_is_looked_for_once_and_no_more_than_so_many(self) -> None:
+        assert words_of("The cat saw the other Cat") == ["the", "cat", "saw", "other"]
+        many = [f"w{number}" for number in range(QUERY_WORDS + 10)]
+        assert words_of(" ".join(["w0", *many])) == many[:QUERY_WORDS]
+
 
 class TestFusion:
     def test_it_orders_as_the_weighted_sum_of_standardised_scores_does(self) -> None:
@@ -91,6 +107,10 @@ class TestFusion:
         scores = _fuse(cosines, np.full(3, keyword))
         assert scores.argsort().tolist() == [0, 1, 2]
         assert scores[2] - scores[0] > 0.3
+
+    def test_what_is_the_opposite_in_meaning_is_no_less_than_nothing(self) -> None:
+        scores = _fuse(np.array([1.0 + 1e-6, 0.5, -0.5]), np.zeros(3))
+        assert scores.tolist() == [1.0, 0.5, 0.0]
 
     def test_one_lone_chunk_has_a_score(self) -> None:
         assert 0 < _fuse(np.array([0.5]), np.array([0.2]))[0] < 1
@@ -150,6 +170,19 @@ class TestSearch:
         scores = [one.score for one in after]
         assert scores == sorted(scores, reverse=True)
         assert 0 < scores[-1] < scores[0] <= 1
+
+    def test_equals_are_always_in_the_same_order(self) -> None:
+        documents = [document(["Green tea.", "Green tea."], None) for _ in range(4)]
+        hits = search(Document.objects.all(), "tea", limit=20).hits
+        places = [(hit.document.pk, hit.chunk.index) for hit in hits]
+        assert {document for document, _ in places} == {made.pk for made in documents}
+        assert places == sorted(places)
+
+    def test_what_nothing_speaks_for_is_no_hit(self) -> None:
+        document(["Green tea."], [axis(0)])
+        document(["Black coffee."], [axis(1)])
+        (hit,) = search(Document.objects.all(), "tea", axis(0)).hits
+        assert hit.chunk.text == "Green tea."
 
     def test_words_of_the_title_and_of_the_heading_count(self) -> None:
         for title, heading in (("t", ""), ("Bylaws", ""), ("t", "Bylaws")):

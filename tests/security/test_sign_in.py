@@ -1,6 +1,7 @@
 """Passwords can be tried only so often, by whatever door and process."""
 
 import base64
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -117,6 +118,20 @@ def test_a_forged_address_and_a_network_full_of_them_are_one(rate: int) -> None:
         assert tries("192.0.2.1", **{"X-Forwarded-For": f"198.51.100.{number}"}).take() == 0
     assert tries("192.0.2.1", **{"X-Forwarded-For": "198.51.100.9"}).take() > 0
     assert tries("::ffff:192.0.2.1").take() > 0
+
+
+def test_ways_to_write_a_name_are_one_name(rate: int) -> None:
+    """Django keeps names as NFKC has them."""
+    request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.1")
+    waits = [Tries(request, name).take() for name in ("Ann", "ann", "\uff41\uff4e\uff4e", "\uff21nn")]
+    assert [wait > 0 for wait in waits] == [False] * rate + [True]
+
+
+def test_the_wait_ends_with_the_first_place_that_is_free(rate: int) -> None:
+    tries = Tries(RequestFactory().get("/", REMOTE_ADDR="192.0.2.1"), "ann")
+    for place, seconds in zip(tries._places(rate), (50, 20.5, 35), strict=True):
+        caches["sign-in"].set(place, time.time() + seconds, 60)
+    assert 20 <= tries.take() <= 21
 
 
 def test_names_of_any_kind_are_counted(rate: int) -> None:

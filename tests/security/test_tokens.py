@@ -90,6 +90,12 @@ def test_everybody_sees_and_revokes_their_own(ann: User) -> None:
     assert (status(first), status(second), status(bobs)) == (401, 401, 200)
 
 
+def test_all_is_said_by_true_and_by_nothing_else(ann: User) -> None:
+    gone, kept = new_token(), new_token()
+    assert APIClient().delete(f"{PATH}?all=false", headers=using(gone)).status_code == 200
+    assert (status(gone), status(kept)) == (401, 200)
+
+
 def test_a_lost_token_is_revoked_by_password(ann: User) -> None:
     token = new_token()
     unclear: Any = APIClient().delete(PATH, headers=basic("ann"))
