@@ -1,8 +1,10 @@
 """What is counted of the sessions: today's figures, and the tally of all that ever ended."""
 
 from datetime import timedelta
+from importlib import import_module
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
@@ -81,3 +83,30 @@ def test_every_ended_session_is_tallied_by_how_it_ended() -> None:
         (LLM, "unclaimed"): (1, 0, 0),
         (VECTORS, "lost"): (1, 30, 0),
     }
+
+
+def test_the_tally_begins_with_the_sessions_that_the_history_has() -> None:
+    """As a site that was there before it comes to have it, and back."""
+    migration = import_module("leases.migrations.0006_tally")
+    test_every_ended_session_is_tallied_by_how_it_ended()
+    with connection.schema_editor() as editor:
+        migration.take_back(apps, editor)
+    try:
+        held_for(40, waited=9)
+        assert Hold.objects.count() == 7
+        assert not Tally.objects.exists()
+    finally:
+        with connection.schema_editor() as editor:
+            migration.create(apps, editor)
+    rows = {
+        (row.service_id, row.outcome): (row.sessions, round(row.held_seconds), row.waited_seconds)
+        for row in Tally.objects.all()
+    }
+    assert rows == {
+        (LLM, "released"): (4, 70, 0),
+        (LLM, "forced"): (1, 0, 0),
+        (LLM, "unclaimed"): (1, 0, 0),
+        (VECTORS, "lost"): (1, 30, 0),
+    }
+    held_for(5)
+    assert Tally.objects.get(service=LLM, outcome="released").sessions == 5

@@ -1,6 +1,7 @@
 """The rules of the lease, one test each. Every rule in a WHERE clause has a test that fails without it
 (test_mutants.py removes each rule in turn and runs these)."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
@@ -156,6 +157,15 @@ def test_a_late_heartbeat_never_takes_activity_back() -> None:
     before = Lease.objects.get(service=LLM).last_activity_at
     mutex.renew(grant, idle_for=200)
     assert Lease.objects.get(service=LLM).last_activity_at == before
+
+
+def test_activity_that_has_not_been_yet_counts_as_none() -> None:
+    """A clock may be set back between the activity and the heartbeat."""
+    ann, eve = acquire("ann"), acquire("eve", VECTORS)
+    mutex.renew(ann, idle_for=-100.0)
+    mutex.renew_all({eve: -100.0})
+    for active, now in Lease.objects.values_list("last_activity_at", Now()):
+        assert active <= now
 
 
 def test_one_statement_renews_many_each_by_its_own_activity() -> None:
@@ -353,6 +363,44 @@ def test_no_verb_runs_inside_a_transaction() -> None:
         with pytest.raises(LeaseInTransaction):
             mutex.renew_all({grant: 0.0})
     assert mutex.confirm(grant)
+
+
+def test_no_verb_of_the_queue_runs_inside_a_transaction() -> None:
+    acquire("ann")
+    bob = mutex.enqueue(LLM, "bob", "b" * 32)
+    verbs: list[Callable[[], object]] = [
+        lambda: mutex.enqueue(LLM, "cid", "c" * 32),
+        lambda: mutex.advance(LLM),
+        lambda: mutex.claim(bob),
+        lambda: mutex.keep([bob.waiter]),
+        lambda: mutex.leave(bob),
+        lambda: mutex.step_aside(bob),
+        lambda: mutex.remove(bob.id),
+    ]
+    with transaction.atomic():
+        for verb in verbs:
+            with pytest.raises(LeaseInTransaction):
+                verb()
+    assert mutex.places([bob.waiter])
+
+
+def test_without_autocommit_one_is_in_a_transaction() -> None:
+    ann = acquire("ann")
+    connection.set_autocommit(False)
+    try:
+        with pytest.raises(LeaseInTransaction):
+            mutex.renew(ann)
+    finally:
+        connection.rollback()
+        connection.set_autocommit(True)
+
+
+def test_a_session_that_nothing_is_known_of_is_lost() -> None:
+    ann = acquire("ann")
+    mutex.release(ann)
+    assert mutex.fate(ann) == "released"
+    Hold.objects.all().delete()  # as pruning does, in time
+    assert mutex.fate(ann) == "lost"
 
 
 def test_statements_per_verb() -> None:

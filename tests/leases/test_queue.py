@@ -511,6 +511,16 @@ def test_somebody_taken_out_of_the_queue_is_not_served_and_queues_again_at_its_e
     assert claim(cid).owner == "cid"
 
 
+def test_what_became_of_one_ticket_says_nothing_of_another() -> None:
+    acquire("ann")
+    bob, cid, dan = enqueue("bob"), enqueue("cid"), enqueue("dan")
+    mutex.remove(bob.id)
+    enqueue("cid")
+    tickets = (bob, cid, dan)
+    assert [mutex.removed(ticket) for ticket in tickets] == [True, False, False]
+    assert [mutex.superseded(ticket) for ticket in tickets] == [False, True, False]
+
+
 def test_removing_is_for_one_ticket_that_somebody_waits_on() -> None:
     acquire("ann")
     bob, cid, dan = enqueue("bob"), enqueue("cid"), enqueue("dan")
