@@ -5,6 +5,7 @@ import { render } from "./markdown.js";
 import { announce, confirmed, copy, stamp, toast } from "./page.js";
 import { place, showInTitle } from "./queue.js";
 import { sourceList } from "./sources.js";
+import { askedOf, draftOf, forgetAsked, keepAsked, keepDraft } from "./unsent.js";
 
 const $ = (id) => document.getElementById(id);
 const { conversation: opened, documents: ticked } = JSON.parse($("state").textContent);
@@ -15,21 +16,12 @@ let leaving = false; // the page is going away: its requests break off, and nobo
 const chosen = new Set(ticked);
 const box = $("message");
 const said = $("said");
-const scroller = $("scroll");
 
 // -- the draft, which nothing loses ---------------------------------------------------------------
 
-const draftKey = () => `draft:${conversation ?? "new"}`;
-const waitingKey = () => `waiting:${conversation}`;
-
-function keepDraft() {
-  if (box.value) localStorage.setItem(draftKey(), box.value);
-  else localStorage.removeItem(draftKey());
-}
-
 function write(text) {
   box.value = text;
-  keepDraft();
+  keepDraft(conversation, text);
 }
 
 /** A message that was not kept is in the box again, before what was written there meanwhile. */
@@ -40,10 +32,26 @@ function giveBack(message) {
 
 // -- messages -------------------------------------------------------------------------------------
 
-const atEnd = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 120;
+/** What scrolls: the thread, or on a narrow screen the whole page. */
+function scroller() {
+  const thread = $("scroll");
+  return getComputedStyle(thread).overflowY === "visible" ? document.scrollingElement : thread;
+}
+
+function atEnd() {
+  const { scrollHeight, scrollTop, clientHeight } = scroller();
+  return scrollHeight - scrollTop - clientHeight < 120;
+}
 
 function showEnd() {
-  scroller.scrollTop = scroller.scrollHeight;
+  scroller().scrollTop = scroller().scrollHeight;
+}
+
+/** Change what is said; who was at its end stays there. */
+function following(change) {
+  const follows = atEnd();
+  change();
+  if (follows) showEnd();
 }
 
 function addMessage(role, text) {
@@ -110,10 +118,9 @@ for (const element of said.querySelectorAll(".message")) {
 
 async function begin() {
   if (conversation) return;
-  const draft = draftKey();
   const made = await ask("/api/conversations", { method: "POST", json: {} });
+  if (draftOf(null) === box.value) keepDraft(null, ""); // else it is another new tab's
   conversation = made.sessionId;
-  localStorage.removeItem(draft);
   history.replaceState(null, "", `/c/${conversation}/`);
   if (chosen.size) await saveChosen();
 }
@@ -168,9 +175,10 @@ function showPlace(answer, data) {
 
 async function send(message) {
   if (asking || said.inert) return;
-  leaving = false; // who asks has stayed: a link may lead to a download, or its page may never come
+  leaving = false; // who asks has stayed
   asking = new AbortController();
   busy(true);
+  const before = lastId();
   const question = addMessage("user", message);
   const answer = addMessage("assistant", "");
   const prose = answer.querySelector("[data-text]");
@@ -180,7 +188,7 @@ async function send(message) {
   try {
     await begin();
     write(box.value.trim() === message ? "" : box.value); // a retry leaves alone what is being written
-    localStorage.setItem(waitingKey(), message);
+    keepAsked(conversation, { message, before, begun: false });
     const documents = [...chosen];
     const about = documents.length && { documentIds: documents };
     const body = { message, sessionId: conversation, ...about };
@@ -193,40 +201,89 @@ async function send(message) {
       },
       started: () => {
         started = true;
-        localStorage.removeItem(waitingKey());
         showPlace(answer, null);
       },
       token: (data) => {
-        const follows = atEnd();
+        if (!text) keepAsked(conversation, { message, before, begun: true });
         text += data.text;
         prose.classList.remove("dots");
         draw(answer, text);
-        if (follows) showEnd();
       },
     };
     const done = await follow(path, body, { on, signal: asking.signal });
-    setText(answer, "assistant", done.response);
-    if (done.sources?.length) prose.after(sourceList(done.sources));
+    following(() => {
+      setText(answer, "assistant", done.response);
+      if (done.sources?.length) prose.after(sourceList(done.sources));
+    });
     if (done.notice) toast(done.notice);
     announce(`The answer is finished: ${prose.textContent}`);
   } catch (error) {
-    if (leaving) return;
+    if (leaving) await stayed();
     explain(error, answer, text, message, started);
   } finally {
-    if (!leaving) await settle();
+    await settle();
   }
 
   async function settle() {
     prose.classList.remove("dots");
-    localStorage.removeItem(waitingKey());
+    if (conversation) forgetAsked(conversation);
     showPlace(answer, null);
     asking = null;
     busy(false);
-    addTools(question, "user");
-    addTools(answer, "assistant");
+    following(() => {
+      addTools(question, "user");
+      addTools(answer, "assistant");
+    });
     if (conversation) await synchronise().catch(() => {});
-    if (!box.value) box.focus({ preventScroll: true });
+    const { activeElement, body } = document;
+    const isElsewhere = activeElement !== body && !$("composer").contains(activeElement);
+    if (!box.value && !isElsewhere) box.focus({ preventScroll: true });
   }
+}
+
+/** A page that is left takes its requests along, and never comes here; one whose link led nowhere does. */
+async function stayed() {
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  leaving = false;
+}
+
+const lastId = () => Math.max(0, ...[...said.querySelectorAll("[data-id]")].map(({ dataset }) => Number(dataset.id)));
+
+/** An answer that had begun when its page was left: the server keeps what was said of it, in a moment. */
+async function awaitKept({ message, before }) {
+  const isIt = ({ id, role, content }) => id > before && role === "user" && content === message;
+  const shown = [addMessage("user", message), addMessage("assistant", "")];
+  shown[1].querySelector("[data-text]").classList.add("dots");
+  said.inert = true; // nothing is said meanwhile
+  for (let look = 0; look < 30; look += 1) {
+    const { messages } = await ask(`/api/conversations/${conversation}`);
+    if (messages.some(isIt)) return location.reload();
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+  said.inert = false;
+  for (const element of shown) element.remove();
+  forgetAsked(conversation);
+  toast("Your last question was not kept. It is in the box again.");
+  giveBack(message);
+}
+
+/** What was asked when the page was left: it is there, or is asked again, or is being kept. */
+async function takeUp() {
+  const asked = conversation && askedOf(conversation);
+  if (!asked || isThere(asked) || asked.late) {
+    if (asked) forgetAsked(conversation, asked.tab);
+    if (asked && !isThere(asked)) giveBack(asked.message);
+  } else if (!asked.begun) {
+    await send(asked.message);
+  } else if (asked.tab === sessionStorage.tab) {
+    await awaitKept(asked).catch((error) => toast(error.message, "error"));
+  }
+  if (!asking) box.focus({ preventScroll: true });
+}
+
+function isThere({ message, before }) {
+  const questions = [...said.querySelectorAll(".message.user")];
+  return questions.some(({ dataset, text }) => Number(dataset.id) > before && text === message);
 }
 
 let drawing = null;
@@ -236,7 +293,7 @@ function draw(answer, text) {
   answer.pending = text;
   drawing ??= requestAnimationFrame(() => {
     drawing = null;
-    setText(answer, "assistant", answer.pending);
+    following(() => setText(answer, "assistant", answer.pending));
   });
 }
 
@@ -289,8 +346,16 @@ async function forgetFrom(first) {
   }
 }
 
+/** Whether a message may be taken back although more was said after its answer. */
+async function mayForget(question) {
+  let next = question.nextElementSibling;
+  while (next && !next.classList.contains("user")) next = next.nextElementSibling;
+  const asks = "What was said after it is taken back, too, and cannot be brought back. Go on?";
+  return !next || confirmed(asks, "Take it back");
+}
+
 async function edit(element) {
-  if (asking) return;
+  if (asking || !(await mayForget(element))) return;
   if (box.value && !(await confirmed("Your unsent message would be replaced. Go on?", "Replace it"))) return;
   const { text } = element;
   try {
@@ -306,7 +371,7 @@ async function retry(element) {
   if (asking) return;
   let question = element.previousElementSibling;
   while (question && !question.classList.contains("user")) question = question.previousElementSibling;
-  if (!question) return;
+  if (!question || !(await mayForget(question))) return;
   const { text } = question;
   try {
     await forgetFrom(question);
@@ -371,6 +436,16 @@ async function choose(id, tick) {
 const saveChosen = () =>
   ask(`/api/conversations/${conversation}`, { method: "PATCH", json: { documentIds: [...chosen] } });
 
+const picker = $("picker");
+addEventListener("pointerdown", ({ target }) => {
+  if (!picker.contains(target)) picker.open = false;
+});
+picker.addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape") return;
+  picker.open = false;
+  picker.querySelector("summary").focus();
+});
+
 // -- the conversation itself ------------------------------------------------------------------------
 
 $("rename").addEventListener("click", () => {
@@ -379,6 +454,7 @@ $("rename").addEventListener("click", () => {
   dialog.returnValue = "";
   dialog.showModal();
 });
+$("keep-title").addEventListener("click", () => $("naming").close());
 $("naming").addEventListener("close", async () => {
   const title = $("new-title").value.trim();
   if ($("naming").returnValue !== "yes" || !title) return;
@@ -393,7 +469,7 @@ $("delete").addEventListener("click", async () => {
   if (!(await confirmed("Delete this conversation and everything said in it?", "Delete it"))) return;
   try {
     await ask(`/api/conversations/${conversation}`, { method: "DELETE" });
-    localStorage.removeItem(draftKey());
+    keepDraft(conversation, "");
     location.assign("/");
   } catch (error) {
     toast(error.message, "error");
@@ -410,20 +486,18 @@ box.addEventListener("keydown", (event) => {
   event.preventDefault();
   $("composer").requestSubmit();
 });
-box.addEventListener("input", keepDraft);
-$("stop").addEventListener("click", () => asking?.abort());
+box.addEventListener("input", () => keepDraft(conversation, box.value));
+$("stop").addEventListener("click", ({ detail }) => {
+  if (detail < 2) asking?.abort(); // the second click of two was meant for Send, which stood here
+});
 addEventListener("beforeunload", () => (leaving = true));
 addEventListener("pagehide", () => (leaving = true));
 addEventListener("pageshow", () => (leaving = false));
-for (const id of ["rename", "delete", "picker"]) $(id).hidden = false;
+for (const id of ["rename", "delete", "picker", "hint"]) $(id).hidden = false;
 
 const linked = new URLSearchParams(location.search).get("document");
 if (linked) chosen.add(linked);
 listDocuments().catch((error) => toast(error.message, "error"));
-box.value ||= localStorage.getItem(draftKey()) ?? "";
+box.value ||= draftOf(conversation);
 showEnd();
-
-// Whoever reloads while waiting in line keeps the text and the place.
-const unsent = conversation && localStorage.getItem(waitingKey());
-if (unsent) send(unsent);
-else box.focus({ preventScroll: true });
+takeUp();

@@ -1,6 +1,7 @@
 // What every page has: the toast, the spoken news, the theme, and the badge of the services.
 
 import { watchStatus } from "./status.js";
+import { forgetEverything } from "./unsent.js";
 
 const toasts = document.querySelector("#toasts");
 const news = document.querySelector("#news");
@@ -87,6 +88,8 @@ themeButton.addEventListener("click", () => {
 });
 themeButton.hidden = false;
 nameTheme();
+
+document.querySelector("form.account")?.addEventListener("submit", forgetEverything);
 
 const badge = document.querySelector("#badge");
 watchStatus(({ services, online }) => {

@@ -3,12 +3,14 @@
 import asyncio
 import re
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.contrib.auth.models import User
 from playwright.sync_api import Page, Route, expect
 
 from chat.models import Message
@@ -32,6 +34,13 @@ HOSTILE = (
 def send(page: Page, message: str) -> None:
     page.get_by_label("Your message").fill(message)
     page.get_by_label("Your message").press("Enter")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def answered(page: Page) -> None:
@@ -139,14 +148,20 @@ def with_newer_documents(count: int) -> UUID:
 
 
 class Slow:
-    """An engine that says a word every 50 ms until it is told to finish."""
+    """An engine that says a word every 50 ms until it is told to finish; none before it may speak."""
 
     def __init__(self) -> None:
         self.text = "word "
+        self.calls = 0
+        self.speak = threading.Event()
+        self.speak.set()
         self.finish = threading.Event()
 
     async def __call__(self, call: Call) -> None:
+        self.calls += 1
         await call.begin()
+        while not self.speak.is_set() and not call.hung_up.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
         await call.token(self.text)
         while not self.finish.is_set() and not call.hung_up.is_set():
             await asyncio.sleep(0.05)
@@ -457,6 +472,167 @@ class TestTiming:
             answered(page)
         page.wait_for_load_state("networkidle")
         assert barriers(page) == ""
+
+
+class TestLeaving:
+    """What was asked outlives its page."""
+
+    def test_a_question_without_a_word_of_its_answer_is_asked_again(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        slow.speak.clear()
+        grant = database(mutex.acquire, LLM, "somebody")
+        page.goto("/")
+        send(page, "A long question")
+        expect(page.locator(".waiting")).to_be_visible()
+        database(mutex.release, grant)
+        expect(page.locator(".waiting")).to_have_count(0)  # it has begun
+        until(lambda: slow.calls == 1)
+        page.reload()
+        until(lambda: slow.calls == 2)
+        expect(page.locator(".message.user")).to_contain_text("A long question")
+        slow.finish.set()
+        slow.speak.set()
+        answered(page)
+        expect(page.locator(".message.assistant")).to_contain_text("word")
+        assert database(Message.objects.count) == 2
+
+    def test_an_answer_that_had_begun_comes_to_the_page_by_itself(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        page.goto("/")
+        send(page, "Tell me a long story")
+        expect(page.locator(".message.assistant")).to_contain_text("word word")
+        page.reload()
+        expect(page.locator(".message.assistant .incomplete")).to_contain_text("incomplete")
+        expect(page.locator(".message.user .prose")).to_have_text("Tell me a long story")
+        expect(page.locator(".message")).to_have_count(2)
+        assert slow.calls == 1
+        page.reload()
+        expect(page.locator(".message")).to_have_count(2)
+        assert database(Message.objects.count) == 2
+
+    def test_who_stays_after_all_goes_on(self, page: Page, slow: Slow) -> None:
+        page.route("**/never/", lambda route: None)
+        page.goto("/")
+        send(page, "first")
+        expect(page.locator(".message.assistant")).to_contain_text("word word")
+        page.evaluate("() => { location.href = '/never/'; setTimeout(() => window.stop(), 100); }")
+        answered(page)
+        slow.finish.set()
+        send(page, "second")
+        expect(page.locator(".message.user")).to_have_count(2)
+        answered(page)
+
+    def test_of_two_tabs_in_line_the_one_that_took_over_keeps_the_place(
+        self, page: Page, database: Callable[..., Any]
+    ) -> None:
+        database(mutex.acquire, LLM, "somebody")
+        page.goto("/")
+        send(page, "My question")
+        expect(page.locator(".waiting")).to_contain_text("next in line")
+        other = page.context.new_page()
+        other.goto(page.url)
+        expect(other.locator(".waiting")).to_contain_text("next in line")
+        expect(page.locator(".incomplete")).to_contain_text("another window")
+        other.reload()
+        expect(other.locator(".waiting")).to_contain_text("next in line")
+
+    def test_who_signs_out_leaves_no_draft(self, page: Page, database: Callable[..., Any]) -> None:
+        database(User.objects.create_user, "ann", password="correct horse battery")
+        page.goto("/sign-in/")
+        page.get_by_label("Username").fill("ann")
+        page.get_by_label("Password").fill("correct horse battery")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator("#picker")).to_be_visible()  # the page's scripts have run
+        page.get_by_label("Your message").fill("my salary")
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+        expect(page.locator("#picker")).to_be_visible()
+        expect(page.get_by_label("Your message")).to_have_value("")
+
+
+class TestHands:
+    """What fingers and keys do besides."""
+
+    def test_on_a_phone_what_is_said_is_in_sight(self, new_page: Open, slow: Slow) -> None:
+        page = new_page(**PHONE)
+        slow.text = "A paragraph.\n\n" * 60
+        slow.finish.set()
+        page.goto("/")
+        send(page, "first")
+        answered(page)
+        send(page, "second")
+        answered(page)
+        last = page.locator(".message.assistant").nth(1).locator("p").last
+        expect(last).to_be_in_viewport()
+        page.reload()
+        expect(last).to_be_in_viewport()
+
+    def test_what_was_said_later_is_not_taken_back_without_asking(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        slow.finish.set()
+        page.goto("/")
+        for message in ("first", "second"):
+            send(page, message)
+            answered(page)
+        for name in ("Edit", "Retry"):
+            page.get_by_role("button", name=name).first.click()
+            page.get_by_role("button", name="Cancel").click()
+        assert database(Message.objects.count) == 4
+        page.get_by_role("button", name="Edit").first.click()
+        page.get_by_role("button", name="Take it back").click()
+        expect(page.get_by_label("Your message")).to_have_value("first")
+        assert database(Message.objects.count) == 0
+
+    def test_enter_saves_a_title(self, page: Page, slow: Slow) -> None:
+        slow.finish.set()
+        page.goto("/")
+        send(page, "hello")
+        answered(page)
+        page.get_by_role("button", name="Rename").click()
+        title = page.get_by_role("textbox", name="Title of the conversation")
+        title.fill("Greetings")
+        title.press("Enter")
+        expect(page.locator("#talks li")).to_have_text("Greetings")
+        page.get_by_role("button", name="Rename").click()
+        title.fill("Nothing")
+        page.get_by_role("button", name="Cancel").click()
+        expect(title).to_be_hidden()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Greetings")
+
+    def test_a_double_click_sends_and_does_not_stop(self, page: Page, slow: Slow) -> None:
+        page.goto("/")
+        page.get_by_label("Your message").fill("hello")
+        page.get_by_role("button", name="Send").dblclick()
+        expect(page.locator(".message.assistant")).to_contain_text("word word")
+        page.get_by_role("button", name="Stop").click()
+        expect(page.locator(".incomplete")).to_have_text("You stopped this answer.")
+
+    def test_the_end_of_an_answer_takes_nobodys_focus(self, page: Page, slow: Slow) -> None:
+        page.goto("/")
+        send(page, "hello")
+        expect(page.locator(".message.assistant")).to_contain_text("word")
+        search = page.get_by_label("Search your conversations")
+        search.focus()
+        slow.finish.set()
+        answered(page)
+        expect(page.get_by_role("button", name="Edit")).to_be_visible()
+        expect(search).to_be_focused()
+
+    def test_the_list_of_documents_closes_by_escape_and_by_a_click_elsewhere(self, page: Page) -> None:
+        page.goto("/")
+        summary, listed = page.locator("#picker summary"), page.get_by_text("Upload a document first")
+        summary.click()
+        expect(listed).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(listed).to_be_hidden()
+        expect(summary).to_be_focused()
+        summary.click()
+        expect(listed).to_be_visible()
+        page.locator("#welcome").click()
+        expect(listed).to_be_hidden()
 
 
 class TestStatus:
