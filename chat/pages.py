@@ -3,6 +3,7 @@
 import json
 from typing import Any
 from unicodedata import normalize
+from uuid import UUID
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
@@ -36,10 +37,16 @@ class ChatPage(View):
         if not message:
             return await in_database(_page, request, session_id)
         conversation = await in_database(_conversation_for, request, session_id)
-        question = Question(message=message, conversation=conversation)
+        about: list[str] = conversation.document_ids
+        question = Question(
+            message=message,
+            conversation=conversation,
+            document_ids=about,
+            temperature=shapes.FACTUAL if about else shapes.FREE,
+        )
         try:
             await answer(question, conversation.owner, Turn(wait=WAIT_SECONDS))
-        except TOLD as error:
+        except (*TOLD, Http404) as error:  # a document that is gone
             messages.error(request, str(error))
             return await in_database(_page, request, str(conversation.pk), draft=message)
         return redirect("conversation-page", session_id=conversation.pk)
@@ -79,7 +86,16 @@ def _pick(request: HttpRequest, session_id: Any) -> Conversation:
 def _conversation_for(request: HttpRequest, session_id: str | None) -> Conversation:
     if session_id is not None:
         return _pick(request, session_id)
-    return Conversation.objects.create(owner=settle_owner(request))
+    linked = _uuid(request.GET.get("document", ""))
+    about = [str(linked)] if linked else []
+    return Conversation.objects.create(owner=settle_owner(request), document_ids=about)
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _page(request: HttpRequest, session_id: Any = None, *, draft: str = "") -> HttpResponse:

@@ -10,6 +10,10 @@ from chat.prompts import NEWEST_MESSAGES
 from documents.search import Found
 from leases.fields import BoundedList, RequestSerializer, Text, milliseconds, sentences
 
+FREE, FACTUAL = (
+    0.7,
+    0.1,
+)  # temperatures: of a chat, and of answers from documents, which should invent nothing
 MESSAGE_MAX = 100_000  # characters; the model's window is narrower still, and says so in tokens
 WITHOUT_VECTORS = (
     "{count} of the chosen documents {are} not converted yet and could be searched by keywords only. "
@@ -106,7 +110,7 @@ class ChatRequest(RequestSerializer):
     )
     conversation_history = HistoryField()
     max_length = LengthField()
-    temperature = SamplingField(0.7)
+    temperature = SamplingField(FREE)
     sessionId = serializers.CharField(  # noqa: N815 - the contract's name
         default=None,
         allow_null=True,
@@ -140,7 +144,7 @@ class DocumentChatRequest(RequestSerializer):
         error_messages=sentences("The session id must be text."),
     )
     max_length = LengthField()
-    temperature = SamplingField(0.1)  # facts, no inventions
+    temperature = SamplingField(FACTUAL)
 
 
 class ConversationQuery(RequestSerializer):

@@ -12,6 +12,11 @@ from rest_framework.request import Request
 
 from config.sign_in_tries import Tries
 
+STALE = (
+    "This page is older than your last signing in or out. Please reload it; what you have written is still "
+    "there. (A program sends a token, or X-CSRFToken with its cookies.)"
+)
+
 
 class TokenAuthentication(KnoxAuthentication):  # type: ignore[misc]
     """Knox's, with an answer for bytes that are no text."""
@@ -36,6 +41,13 @@ class SessionAuthentication(authentication.SessionAuthentication):
             if not check._origin_verified(request._request):  # type: ignore[attr-defined]
                 raise PermissionDenied("This was sent by another site's page. Please use a page of ours.")
         return found
+
+    def enforce_csrf(self, request: Request) -> None:
+        """Raises PermissionDenied, in words for who has signed in or out in another tab meanwhile."""
+        try:
+            super().enforce_csrf(request)
+        except PermissionDenied:
+            raise PermissionDenied(STALE) from None
 
 
 class BasicAuthentication(authentication.BasicAuthentication):

@@ -27,8 +27,9 @@ def _force_release(key: str, actor: str, reason: str) -> bool:
 
 FORCE_RELEASE = Confirmation(
     title="Force-release",
-    explanation="The session ends at once and its work is cancelled: nothing more is saved of it. Its holder "
-    "reads that an administrator ended it, and the next in the queue begins.",
+    explanation="The session ends at once and the next in the queue begins. Its holder hears at the next "
+    "heartbeat, some seconds later, that an administrator ended it: the work is cancelled then, and nothing "
+    "of it is saved but what was said of an answer, marked as incomplete.",
     reason_label="Reason",
     button="Yes, end it",
     carry_out=_force_release,

@@ -240,6 +240,10 @@ async function paste(event) {
   }
 }
 
+addEventListener("beforeunload", (event) => {
+  if (lanes || pending.length) event.preventDefault(); // the browser asks whether to give the uploads up
+});
+
 if (list) {
   takeFiles();
   listen();

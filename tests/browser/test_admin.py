@@ -58,6 +58,10 @@ def test_the_overview_stays_right_by_itself(
     expect(row).to_contain_text("free")
     database(mutex.acquire, LLM, "user:999")
     expect(row).to_contain_text("in use", timeout=15_000)
+    everything = page.locator("#action-toggle")
+    everything.check()  # the fresh rows, too
+    expect(row.get_by_role("checkbox")).to_be_checked()
+    everything.uncheck()
     row.get_by_role("checkbox").check()  # what somebody is about to act on does not change under them
     session = database(lambda: Lease.objects.get(service=LLM).session_id)
     database(mutex.force_release, LLM, session, by="x", reason="x")

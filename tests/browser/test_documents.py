@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import FilePayload, Locator, Page, expect
+from playwright.sync_api import Dialog, FilePayload, Locator, Page, expect
 
 from documents.models import Chunk, Document
 from leases import mutex
@@ -308,6 +308,23 @@ def test_what_could_not_be_shown_can_be_asked_for_again(
     forgive(faults, 503)
     page.get_by_role("link", name="Show more").click()
     expect(page.locator(".document")).to_have_count(61)
+
+
+def test_whoever_leaves_in_the_middle_of_uploads_is_asked(page: Page) -> None:
+    page.route("**/api/RAG/upload", lambda route: None)
+    choose(page, text("tea.txt"))
+    state(row_of(page, "tea"), "Uploading")
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
+    page.evaluate("() => { location.href = '/status/'; }")
+    page.wait_for_function("() => document.readyState === 'complete'")
+    assert asked == ["beforeunload"]
+    assert page.url.endswith("/documents/")
 
 
 def copy_documents(count: int) -> None:

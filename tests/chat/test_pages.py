@@ -72,6 +72,22 @@ class TestPage:
         assert "Is anybody there?</textarea>" in page
         assert 'class="notice error"' in page
 
+    def test_without_scripts_a_linked_document_is_asked(self, visitor: Client) -> None:
+        text = {"title": "Tea", "content": "Oolong tea is steeped at 88 degrees.", "contentType": "text"}
+        made = visitor.post("/api/RAG/upload", json.dumps(text), content_type="application/json").json()
+        path = f"/?document={made['documentId']}"
+        page = visitor.post(path, {"message": "At how many degrees is oolong steeped?"}, follow=True)
+        (conversation,) = Conversation.objects.all()
+        assert conversation.document_ids == [made["documentId"]]
+        _, answer = conversation.messages.all()
+        assert answer.sources[0]["documentId"] == made["documentId"]
+        assert page.request["PATH_INFO"] == f"/c/{conversation.pk}/"
+        assert f'action="/c/{conversation.pk}/"' in page.content.decode()
+        visitor.delete(f"/api/RAG/documents/{made['documentId']}")
+        refused = visitor.post(f"/c/{conversation.pk}/", {"message": "And black tea?"})
+        assert "no such document" in refused.content.decode()
+        assert "And black tea?</textarea>" in refused.content.decode()
+
     def test_everything_that_was_said_is_escaped(self, visitor: Client) -> None:
         conversation = begin(visitor, title=HOSTILE)
         say(conversation, HOSTILE, HOSTILE)

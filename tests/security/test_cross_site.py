@@ -46,6 +46,13 @@ def test_a_session_cookie_alone_changes_nothing_anywhere(strict: Client, method:
         assert answer.status_code in ({401, 405} if name in harmless else {403, 405}), (name, path)
 
 
+def test_a_page_from_before_a_sign_in_says_what_to_do(strict: Client) -> None:
+    refused = sent(strict, "POST", "/api/conversations", **{"X-CSRFToken": "a" * 32})
+    assert refused.status_code == 403
+    assert "Please reload it" in refused.json()["error"]
+    assert "CSRF Failed" not in refused.json()["error"]
+
+
 @pytest.mark.parametrize("origin", FOREIGN)
 def test_a_visitors_documents_are_safe_from_other_sites(origin: str) -> None:
     client = APIClient(enforce_csrf_checks=True)
