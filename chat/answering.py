@@ -36,7 +36,8 @@ FOUND = 4  # passages named as sources; the model reads the first CHAT_PASSAGES 
 
 @dataclass(frozen=True)
 class Question:
-    """What a caller asks; `history` None means: what the conversation remembers."""
+    """What a caller asks; `history` None means: what the conversation remembers, up to the message that the
+    exchange `replaces`, with all that was said after it, once there is an answer."""
 
     message: str
     context: str = ""
@@ -45,6 +46,7 @@ class Question:
     temperature: float = 0.7
     conversation: Conversation | None = None
     document_ids: Sequence[str] = ()
+    replaces: int | None = None  # a message of the conversation
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ async def _answer(exchange: Exchange, held: Held, owner: str, turn: Turn) -> Ans
     engine = get_engine()
     history = question.history
     if history is None:
-        history = await in_database(_remembered, conversation) if conversation else []
+        history = await in_database(_remembered, conversation, question.replaces) if conversation else []
     if found:
         fitted = await fit_passages(
             engine,
@@ -198,10 +200,10 @@ async def _keep_incomplete(exchange: Exchange) -> None:
         logger.exception("What was said of an answer that broke off could not be kept.")
 
 
-def _remembered(conversation: Conversation) -> list[ChatMessage]:
+def _remembered(conversation: Conversation, before: int | None) -> list[ChatMessage]:
     return [
         {"role": "user" if said.role == Role.USER else "assistant", "content": said.content}
-        for said in conversation.newest(REMEMBERED)
+        for said in conversation.newest(REMEMBERED, before=before)
     ]
 
 
@@ -229,6 +231,8 @@ def _append(exchange: Exchange, *, incomplete: bool = False) -> bool:
         conversation.save(force_insert=True)
     elif not Conversation.objects.filter(pk=conversation.pk).update(updated_at=Now()):
         return False
+    if exchange.question.replaces is not None:
+        conversation.take_back(exchange.question.replaces)
     Conversation.objects.filter(pk=conversation.pk, title="").update(title=_title(message))
     Message.objects.bulk_create(
         [

@@ -51,9 +51,19 @@ class Conversation(models.Model):
     def __str__(self) -> str:
         return f"conversation {self.pk}"
 
-    def newest(self, count: int) -> "list[Message]":
-        """The newest messages, in the order in which they were said."""
-        return list(self.messages.order_by("-id")[:count])[::-1]
+    def newest(self, count: int, *, before: int | None = None) -> "list[Message]":
+        """The newest messages, or those before one of them, in the order in which they were said."""
+        messages = self.messages.all() if before is None else self.messages.filter(pk__lt=before)
+        return list(messages.order_by("-id")[:count])[::-1]
+
+    def take_back(self, message_id: int) -> int:
+        """Delete a message and all that was said after it; how many, 0 if it is not there.
+
+        In one statement: what was taken back in another tab must not take with it what was said since.
+        """
+        there = models.Exists(self.messages.filter(pk=message_id))
+        count, _ = self.messages.filter(there, pk__gte=message_id).delete()
+        return count
 
 
 class Role(models.TextChoices):

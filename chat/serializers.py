@@ -84,6 +84,19 @@ class LengthField(serializers.IntegerField):
         )
 
 
+class ReplacedField(serializers.IntegerField):
+    def __init__(self) -> None:
+        super().__init__(
+            default=None,
+            allow_null=True,
+            min_value=1,
+            max_value=2**63 - 1,
+            help_text="A message of the conversation, by its id: the new exchange takes its place, and that "
+            "of all that was said after it, once there is an answer.",
+            error_messages=sentences("The message to replace must be named by its id, a whole number."),
+        )
+
+
 class MessageField(Text):
     def __init__(self, required: str) -> None:
         too_long = (
@@ -118,6 +131,7 @@ class ChatRequest(RequestSerializer):
         help_text="The conversation to go on with, by its id.",
         error_messages=sentences("The session id must be text."),
     )
+    replaces = ReplacedField()
 
 
 class DocumentChatRequest(RequestSerializer):
@@ -143,6 +157,7 @@ class DocumentChatRequest(RequestSerializer):
         help_text="The conversation to go on with, by its id.",
         error_messages=sentences("The session id must be text."),
     )
+    replaces = ReplacedField()
     max_length = LengthField()
     temperature = SamplingField(FACTUAL)
 

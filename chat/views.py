@@ -3,7 +3,6 @@
 from time import monotonic
 from typing import Any
 
-from django.db.models import Exists
 from django.http import Http404, HttpResponseBase
 from rest_framework import status
 from rest_framework.permissions import AllowAny
@@ -37,6 +36,16 @@ class ConversationView(OwnedView):
         """The conversation that a request continues, None for none. Raises Http404."""
         return await in_database(self.conversations.pick_one, session_id) if session_id else None
 
+    async def replaced(self, conversation: Conversation | None, message_id: int | None) -> int | None:
+        """The message whose place the new exchange takes, None for none. Raises Http404."""
+        if message_id is None:
+            return None
+        if conversation is not None:
+            there = conversation.messages.filter(pk=message_id)
+            if await in_database(there.exists):
+                return message_id
+        raise Http404(NO_MESSAGE)
+
 
 class Chat(ConversationView, GuardedView):
     """POST: one message to the chat model. Without `sessionId` nothing is kept."""
@@ -44,13 +53,15 @@ class Chat(ConversationView, GuardedView):
     @schema.chat
     async def post(self, request: Request) -> HttpResponseBase:
         asked = await valid(shapes.ChatRequest, request)
+        conversation = await self.continued(asked["sessionId"])
         question = Question(
             message=asked["message"],
             context=asked["context"],
             history=asked["conversation_history"] or None,
             max_tokens=asked["max_length"],
             temperature=asked["temperature"],
-            conversation=await self.continued(asked["sessionId"]),
+            conversation=conversation,
+            replaces=await self.replaced(conversation, asked["replaces"]),
         )
 
         async def work(turn: Turn) -> dict[str, Any]:
@@ -66,12 +77,14 @@ class DocumentChat(ConversationView, GuardedView):
     async def post(self, request: Request) -> HttpResponseBase:
         began = monotonic()
         asked = await valid(shapes.DocumentChatRequest, request)
+        conversation = await self.continued(asked["sessionId"])
         question = Question(
             message=asked["message"],
             history=asked["conversationHistory"] or None,
             max_tokens=asked["max_length"],
             temperature=asked["temperature"],
-            conversation=await self.continued(asked["sessionId"]),
+            conversation=conversation,
+            replaces=await self.replaced(conversation, asked["replaces"]),
             document_ids=asked["documentIds"],
         )
 
@@ -157,9 +170,7 @@ class MessageDetail(ConversationView):
     @schema.delete_messages
     def delete(self, request: Request, session_id: str, message_id: int) -> Response:
         conversation = self.conversations.pick_one(session_id)
-        # In one statement: what was taken back in another tab must not take with it what was said since.
-        there = Exists(conversation.messages.filter(pk=message_id))
-        count, _ = conversation.messages.filter(there, pk__gte=message_id).delete()
+        count = conversation.take_back(message_id)
         if not count:
             raise Http404(NO_MESSAGE)
         return Response({"success": True, "sessionId": session_id, "deleted": count})

@@ -173,12 +173,16 @@ function showPlace(answer, data) {
   announce(sentence);
 }
 
-async function send(message) {
+/** Ask; what is said takes the place of the message `replaced` and all after it, once there is an answer. */
+async function send(message, replaced = null) {
   if (asking || said.inert) return;
   leaving = false; // who asks has stayed
   asking = new AbortController();
   busy(true);
   const before = lastId();
+  const old = replaced ? [...said.querySelectorAll(".message")].filter((element) => !precedes(element, replaced)) : [];
+  for (const element of old) element.hidden = true;
+  const replaces = Number(replaced?.dataset.id) || null; // one that was never kept has no id
   const question = addMessage("user", message);
   const answer = addMessage("assistant", "");
   const prose = answer.querySelector("[data-text]");
@@ -188,10 +192,10 @@ async function send(message) {
   try {
     await begin();
     write(box.value.trim() === message ? "" : box.value); // a retry leaves alone what is being written
-    keepAsked(conversation, { message, before, begun: false });
+    keepAsked(conversation, { message, before, replaces, begun: false });
     const documents = [...chosen];
     const about = documents.length && { documentIds: documents };
-    const body = { message, sessionId: conversation, ...about };
+    const body = { message, sessionId: conversation, replaces, ...about };
     const path = documents.length ? "/api/RAG/chat" : "/api/lightweight-llm/chat";
     const on = {
       queued: (data) => {
@@ -204,7 +208,7 @@ async function send(message) {
         showPlace(answer, null);
       },
       token: (data) => {
-        if (!text) keepAsked(conversation, { message, before, begun: true });
+        if (!text) keepAsked(conversation, { message, before, replaces, begun: true });
         text += data.text;
         prose.classList.remove("dots");
         draw(answer, text);
@@ -219,9 +223,18 @@ async function send(message) {
     announce(`The answer is finished: ${prose.textContent}`);
   } catch (error) {
     if (leaving) await stayed();
-    explain(error, answer, text, message, started);
+    if (replaces && !text) bringBack(error);
+    else explain(error, answer, text, message, started);
   } finally {
     await settle();
+  }
+
+  /** There is no new answer: the old one stays. */
+  function bringBack(error) {
+    for (const element of [question, answer]) element.remove();
+    for (const element of old.splice(0)) element.hidden = false;
+    if (error.name === "AbortError") toast("The answer that was there stays.");
+    else toast(error.message, error.body?.serviceUnavailable ? "busy" : "error");
   }
 
   async function settle() {
@@ -230,6 +243,7 @@ async function send(message) {
     showPlace(answer, null);
     asking = null;
     busy(false);
+    for (const element of old) element.remove();
     following(() => {
       addTools(question, "user");
       addTools(answer, "assistant");
@@ -246,6 +260,8 @@ async function stayed() {
   await new Promise((resolve) => setTimeout(resolve, 3000));
   leaving = false;
 }
+
+const precedes = (element, other) => Boolean(element.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING);
 
 const lastId = () => Math.max(0, ...[...said.querySelectorAll("[data-id]")].map(({ dataset }) => Number(dataset.id)));
 
@@ -274,7 +290,7 @@ async function takeUp() {
     if (asked) forgetAsked(conversation, asked.tab);
     if (asked && !isThere(asked)) giveBack(asked.message);
   } else if (!asked.begun) {
-    await send(asked.message);
+    await send(asked.message, asked.replaces && said.querySelector(`[data-id="${asked.replaces}"]`));
   } else if (asked.tab === sessionStorage.tab) {
     await awaitKept(asked).catch((error) => toast(error.message, "error"));
   }
@@ -358,9 +374,11 @@ async function edit(element) {
   if (asking || !(await mayForget(element))) return;
   if (box.value && !(await confirmed("Your unsent message would be replaced. Go on?", "Replace it"))) return;
   const { text } = element;
+  const written = box.value;
   try {
     await forgetFrom(element);
-    write(text);
+    if (box.value === written) write(text);
+    else giveBack(text); // somebody went on writing meanwhile
     box.focus();
   } catch (error) {
     toast(error.message, "error");
@@ -372,14 +390,15 @@ async function retry(element) {
   let question = element.previousElementSibling;
   while (question && !question.classList.contains("user")) question = question.previousElementSibling;
   if (!question || !(await mayForget(question))) return;
-  const { text } = question;
+  said.inert = true;
   try {
-    await forgetFrom(question);
-    await send(text);
+    if (!question.dataset.id && conversation) await synchronise(); // its id may still be on its way here
   } catch (error) {
-    giveBack(text);
-    toast(error.message, "error");
+    return toast(error.message, "error");
+  } finally {
+    said.inert = false;
   }
+  await send(question.text, question);
 }
 
 // -- the documents that a conversation is about -----------------------------------------------------
@@ -478,7 +497,7 @@ $("delete").addEventListener("click", async () => {
 
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
-  const message = box.value.trim();
+  const message = box.value.trim().normalize("NFC"); // as the server keeps it
   if (message) send(message);
 });
 box.addEventListener("keydown", (event) => {

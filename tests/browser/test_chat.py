@@ -369,17 +369,17 @@ class TestTiming:
         send(page, "first")
         answered(page)
         with page.expect_request("**/messages/*"):
-            page.get_by_role("button", name="Retry").click()
+            page.get_by_role("button", name="Edit").click()
         send(page, "second")
         expect(page.get_by_label("Your message")).to_have_value("second")
         expect(page.locator(".message")).to_have_count(2)
-        page.get_by_role("button", name="Edit").click(force=True)  # a person's click, that nothing waits for
+        page.get_by_role("button", name="Retry").click(force=True)  # a person's click, that nothing waits for
         expect(page.get_by_role("dialog")).to_have_count(0)
         held[0].continue_()
-        expect(page.get_by_role("button", name="Edit")).to_be_visible()
+        expect(page.locator(".message")).to_have_count(0)
         assert [route.request.method for route in held] == ["DELETE"]
-        assert page.locator(".message.user .prose").inner_text() == "first"
-        expect(page.get_by_label("Your message")).to_have_value("second")
+        expect(page.get_by_label("Your message")).to_have_value("first\n\nsecond")
+        assert slow.calls == 1
 
     def test_edit_and_retry(self, page: Page, slow: Slow) -> None:
         slow.finish.set()
@@ -431,6 +431,32 @@ class TestTiming:
         expect(page.locator(".message")).to_have_count(4)
         assert database(Message.objects.count) == 4
 
+    def test_an_answer_stays_until_there_is_another(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        slow.text = "The old answer. "
+        slow.finish.set()
+        page.goto("/")
+        send(page, "first")
+        answered(page)
+        grant = database(mutex.acquire, LLM, "somebody")
+        page.get_by_role("button", name="Retry").click()
+        page.get_by_role("button", name="Leave the queue").click()
+        expect(page.locator(".message.assistant")).to_contain_text("The old answer.")
+        expect(page.locator(".message")).to_have_count(2)
+        page.get_by_role("button", name="Retry").click()
+        expect(page.locator(".waiting")).to_be_visible()
+        page.reload()
+        expect(page.locator(".waiting")).to_be_visible()
+        assert database(Message.objects.count) == 2
+        slow.text = "The new answer. "
+        database(mutex.release, grant)
+        expect(page.locator(".message.assistant").last).to_contain_text("The new answer.")
+        answered(page)
+        expect(page.locator(".message")).to_have_count(2)
+        said = database(lambda: list(Message.objects.values_list("content", flat=True)))
+        assert said == ["first", "The new answer."]
+
     def test_what_another_tab_took_back_takes_nothing_newer_with_it(
         self, page: Page, slow: Slow, database: Callable[..., Any], faults: list[str]
     ) -> None:
@@ -446,7 +472,8 @@ class TestTiming:
         answered(other)
         page.get_by_role("button", name="Retry").click()
         expect(page.locator(".toast")).to_contain_text("not in the conversation any more")
-        expect(page.get_by_label("Your message")).to_have_value("first")
+        page.get_by_role("button", name="Edit").click()
+        expect(page.locator(".toast")).to_have_count(2)
         assert database(lambda: Message.objects.filter(content="second").exists())
         faults[:] = [fault for fault in faults if "status of 404" not in fault]
 

@@ -174,6 +174,20 @@ class TestConversations:
         assert "not in the conversation any more" in answer.json()["error"]
         assert conversation.messages.count() == 1
 
+    def test_only_a_message_of_the_conversation_is_replaced(self, api: APIClient) -> None:
+        conversation, other = begin(api), begin(api)
+        (elsewhere,) = say(other, "one")
+        (here,) = say(conversation, "one")
+        for message, session in ((elsewhere.pk, str(conversation.pk)), (here.pk, None), (here.pk + 9, None)):
+            body = {"message": "two", "sessionId": session, "replaces": message}
+            refused = api.post("/api/lightweight-llm/chat", body, format="json")
+            assert refused.status_code == 404
+            assert "not in the conversation any more" in refused.json()["error"]
+        for wrong in (0, "x", 2**63):
+            body = {"message": "two", "sessionId": str(conversation.pk), "replaces": wrong}
+            assert api.post("/api/lightweight-llm/chat", body, format="json").status_code == 400
+        assert Message.objects.count() == 2
+
     def test_nobody_else_changes_it(self, api: APIClient, other: APIClient) -> None:
         conversation = begin(api, "Tea")
         (message,) = say(conversation, "one")
