@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 from django.db import models
 from django.http import Http404
 
-NOT_FOUND = "There is no such conversation among yours. Leave sessionId out to begin a new one."
+NOT_FOUND = "There is no such conversation among yours; it may have been deleted. Please begin a new one."
 NO_MESSAGE = (
     "This message is not in the conversation any more. Please load the conversation again to see what is."
 )

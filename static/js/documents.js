@@ -140,12 +140,13 @@ async function remove(row) {
   stop(row);
   try {
     const { message } = await ask(`/api/RAG/documents/${row.dataset.id}`, { method: "DELETE" });
-    drop(row);
-    count(-1);
     toast(message);
   } catch (error) {
     toast(error.message, "error");
+    if (error.status !== 404) return; // else it was deleted in another tab
   }
+  drop(row);
+  count(-1);
 }
 
 function listen() {

@@ -310,6 +310,21 @@ def test_what_could_not_be_shown_can_be_asked_for_again(
     expect(page.locator(".document")).to_have_count(61)
 
 
+def test_what_was_deleted_in_another_tab_goes_here_too(
+    page: Page, database: Database, faults: list[str]
+) -> None:
+    choose(page, text("tea.txt"))
+    row = row_of(page, "tea")
+    state(row, "Ready")
+    database(Document.objects.all().delete)
+    row.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete it").click()
+    expect(page.locator(".toast")).to_contain_text("no such document")
+    expect(row).to_have_count(0)
+    expect(page.locator("#total")).to_have_text("0")
+    forgive(faults, 404)
+
+
 def test_whoever_leaves_in_the_middle_of_uploads_is_asked(page: Page) -> None:
     page.route("**/api/RAG/upload", lambda route: None)
     choose(page, text("tea.txt"))
