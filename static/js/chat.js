@@ -3,6 +3,7 @@
 import { ask, follow } from "./api.js";
 import { render } from "./markdown.js";
 import { announce, confirmed, copy, stamp, toast } from "./page.js";
+import { chosen, offer } from "./picker.js";
 import { place, showInTitle } from "./queue.js";
 import { sourceList } from "./sources.js";
 import { askedOf, draftOf, forgetAsked, keepAsked, keepDraft } from "./unsent.js";
@@ -13,7 +14,6 @@ const { conversation: opened, documents: ticked } = JSON.parse($("state").textCo
 let conversation = opened;
 let asking = null; // the AbortController of the question on its way
 let leaving = false; // the page is going away: its requests break off, and nobody gave anything up
-const chosen = new Set(ticked);
 const box = $("message");
 const said = $("said");
 
@@ -124,6 +124,9 @@ async function begin() {
   history.replaceState(null, "", `/c/${conversation}/`);
   if (chosen.size) await saveChosen();
 }
+
+const saveChosen = () =>
+  ask(`/api/conversations/${conversation}`, { method: "PATCH", json: { documentIds: [...chosen] } });
 
 function nameIt(title) {
   document.title = `${title} · Leasehold`;
@@ -401,70 +404,6 @@ async function retry(element) {
   await send(question.text, question);
 }
 
-// -- the documents that a conversation is about -----------------------------------------------------
-
-async function listDocuments() {
-  const { documents, nextCursor } = await ask("/api/RAG/documents?limit=100");
-  const listed = new Map();
-  for (const { _id, title, hasEmbedding } of documents) {
-    listed.set(_id, hasEmbedding ? title : `${title} (not converted yet)`);
-  }
-  for (const id of chosen) {
-    if (listed.has(id)) continue;
-    if (nextCursor) listed.set(id, "A document that is older than these, or deleted");
-    else chosen.delete(id);
-  }
-  const list = $("documents");
-  list.replaceChildren();
-  for (const [id, title] of listed) {
-    const label = document.createElement("label");
-    const tick = document.createElement("input");
-    tick.type = "checkbox";
-    tick.checked = chosen.has(id);
-    tick.addEventListener("change", () => choose(id, tick));
-    const name = document.createElement("span");
-    name.textContent = title;
-    label.append(tick, name);
-    list.append(label);
-  }
-  if (!listed.size) {
-    const link = document.createElement("a");
-    link.href = "/documents/";
-    link.textContent = "Upload a document first";
-    list.append(link);
-  }
-  nameChosen();
-}
-
-function nameChosen() {
-  $("picked").textContent = chosen.size ? `${chosen.size} document${chosen.size > 1 ? "s" : ""}` : "Documents";
-}
-
-async function choose(id, tick) {
-  if (tick.checked && chosen.size >= 10) {
-    tick.checked = false;
-    toast("Please choose at most 10 documents.");
-    return;
-  }
-  if (tick.checked) chosen.add(id);
-  else chosen.delete(id);
-  nameChosen();
-  if (conversation) await saveChosen().catch((error) => toast(error.message, "error"));
-}
-
-const saveChosen = () =>
-  ask(`/api/conversations/${conversation}`, { method: "PATCH", json: { documentIds: [...chosen] } });
-
-const picker = $("picker");
-addEventListener("pointerdown", ({ target }) => {
-  if (!picker.contains(target)) picker.open = false;
-});
-picker.addEventListener("keydown", ({ key }) => {
-  if (key !== "Escape") return;
-  picker.open = false;
-  picker.querySelector("summary").focus();
-});
-
 // -- the conversation itself ------------------------------------------------------------------------
 
 $("rename").addEventListener("click", () => {
@@ -512,11 +451,10 @@ $("stop").addEventListener("click", ({ detail }) => {
 addEventListener("beforeunload", () => (leaving = true));
 addEventListener("pagehide", () => (leaving = true));
 addEventListener("pageshow", () => (leaving = false));
-for (const id of ["rename", "delete", "picker", "hint"]) $(id).hidden = false;
+for (const id of ["rename", "delete", "hint"]) $(id).hidden = false;
 
-const linked = new URLSearchParams(location.search).get("document");
-if (linked) chosen.add(linked);
-listDocuments().catch((error) => toast(error.message, "error"));
+const linked = new URLSearchParams(location.search).getAll("document");
+offer([...ticked, ...linked], async () => conversation && saveChosen()).catch((error) => toast(error.message, "error"));
 box.value ||= draftOf(conversation);
 showEnd();
 takeUp();
