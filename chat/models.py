@@ -53,8 +53,14 @@ class Conversation(models.Model):
 
     def newest(self, count: int, *, before: int | None = None) -> "list[Message]":
         """The newest messages, or those before one of them, in the order in which they were said."""
+        return self.page(count, before)[0]
+
+    def page(self, count: int, before: int | None = None) -> "tuple[list[Message], int | None]":
+        """The same, and the first of them if others were said before it."""
         messages = self.messages.all() if before is None else self.messages.filter(pk__lt=before)
-        return list(messages.order_by("-id")[:count])[::-1]
+        rows = list(messages.order_by("-id")[: count + 1])
+        shown = rows[:count][::-1]
+        return shown, shown[0].pk if len(rows) > count else None
 
     def take_back(self, message_id: int) -> int:
         """Delete a message and all that was said after it; how many, 0 if it is not there.

@@ -102,9 +102,12 @@ def _page(request: HttpRequest, session_id: Any = None, *, draft: str = "") -> H
     conversations = Conversation.objects.for_owner(owner_of(request))
     current = conversations.pick_one(str(session_id)) if session_id else None
     words = _text(request.GET.get("search", "")).strip()[:200]
+    before = request.GET.get("before", "")
+    said, first = current.page(LISTED, int(before) if _is_id(before) else None) if current else ([], None)
     context = {
         "current": current,
-        "said": current.newest(LISTED) if current else [],
+        "said": said,
+        "earlier": first,
         "conversations": (conversations.matching(words) if words else conversations)[:LISTED],
         "search": words,
         "draft": draft,
@@ -114,6 +117,10 @@ def _page(request: HttpRequest, session_id: Any = None, *, draft: str = "") -> H
         },
     }
     return render(request, "chat/chat.html", context)
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 19
 
 
 def _markdown(conversation: Conversation) -> str:

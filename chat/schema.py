@@ -148,7 +148,13 @@ class Message(Shape):
 class ConversationWithMessages(Conversation):
     """A conversation and its newest messages."""
 
-    messages = Message(many=True, help_text="The newest 100, in the order in which they were said.")
+    messages = Message(
+        many=True,
+        help_text="The newest 100, or those before the cursor, in the order in which they were said.",
+    )
+    nextCursor = serializers.CharField(  # noqa: N815 - as documents have it
+        allow_null=True, help_text="The `cursor` of what was said before these, null where they begin."
+    )
 
 
 class ConversationDeleted(Success):
@@ -358,8 +364,8 @@ get_conversation = extend_schema(
     operation_id="get_conversation",
     tags=["conversations"],
     summary="One conversation",
-    description="A conversation of the caller with its newest 100 messages.",
-    parameters=[SESSION_ID],
+    description="A conversation of the caller with its newest 100 messages; `cursor` leads to earlier ones.",
+    parameters=[SESSION_ID, shapes.MessagePageRequest],
     responses={
         200: answer(
             ConversationWithMessages,
@@ -385,6 +391,7 @@ get_conversation = extend_schema(
                         "createdAt": 1795372771234,
                     },
                 ],
+                "nextCursor": None,
             },
         ),
         404: not_found(NOT_FOUND),

@@ -174,6 +174,19 @@ class ConversationQuery(RequestSerializer):
     )
 
 
+class MessagePageRequest(RequestSerializer):
+    """Which messages of a conversation: the newest, or those before the `cursor`."""
+
+    cursor = serializers.IntegerField(
+        default=None,
+        allow_null=True,
+        min_value=1,
+        max_value=2**63 - 1,
+        help_text="The `nextCursor` of the page before.",
+        error_messages=sentences("That cursor is not one of ours. Please start from the newest messages."),
+    )
+
+
 class ConversationChange(RequestSerializer):
     """The body of PATCH /api/conversations/{id}; what is left out stays."""
 

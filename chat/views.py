@@ -129,17 +129,20 @@ class ConversationList(ConversationView):
 
 
 class ConversationDetail(ConversationView):
-    """GET: a conversation and its newest messages in their order. PATCH: its title or its documents.
-    DELETE: it and all of them."""
+    """GET: a conversation and its messages in their order, the newest page first. PATCH: its title or its
+    documents. DELETE: it and all of them."""
 
     @schema.get_conversation
     def get(self, request: Request, session_id: str) -> Response:
+        before = valid_now(shapes.MessagePageRequest, request.query_params)["cursor"]
         conversation = self.conversations.pick_one(session_id)
+        messages, first = conversation.page(LISTED, before)
         return Response(
             {
                 "success": True,
                 **shapes.conversation_fields(conversation),
-                "messages": [shapes.message_fields(message) for message in conversation.newest(LISTED)],
+                "messages": [shapes.message_fields(message) for message in messages],
+                "nextCursor": None if first is None else str(first),
             }
         )
 

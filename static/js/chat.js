@@ -1,6 +1,6 @@
 // The chat page: asking, waiting in line, streaming the answer, and everything around a conversation.
 
-import { ask, follow } from "./api.js";
+import { ask, follow, load } from "./api.js";
 import { render } from "./markdown.js";
 import { announce, confirmed, copy, stamp, toast } from "./page.js";
 import { chosen, offer } from "./picker.js";
@@ -106,13 +106,37 @@ function markIncomplete(element, why) {
 }
 
 /** Bring what the server rendered to life. */
-for (const element of said.querySelectorAll(".message")) {
-  const role = element.classList.contains("user") ? "user" : "assistant";
-  setText(element, role, element.querySelector("[data-text]").textContent);
-  const sources = element.querySelector("script[type='application/json']");
-  if (sources) element.querySelector("[data-text]").after(sourceList(JSON.parse(sources.textContent)));
-  addTools(element, role);
+function enliven(elements) {
+  for (const element of elements) {
+    const role = element.classList.contains("user") ? "user" : "assistant";
+    setText(element, role, element.querySelector("[data-text]").textContent);
+    const sources = element.querySelector("script[type='application/json']");
+    if (sources) element.querySelector("[data-text]").after(sourceList(JSON.parse(sources.textContent)));
+    addTools(element, role);
+  }
 }
+
+/** What was said before what is shown, in its place above; what is being read stays where it is. */
+async function showEarlier(event) {
+  event.preventDefault();
+  const link = event.currentTarget;
+  try {
+    const page = await load(link.href);
+    const elements = [...page.querySelectorAll("#said .message")];
+    enliven(elements);
+    const height = scroller().scrollHeight;
+    link.parentElement.after(...elements);
+    scroller().scrollTop += scroller().scrollHeight - height;
+    const further = page.getElementById("earlier");
+    if (further) link.href = further.getAttribute("href");
+    else link.parentElement.remove();
+  } catch (error) {
+    toast(error.message, "error");
+  }
+}
+
+enliven(said.querySelectorAll(".message"));
+$("earlier")?.addEventListener("click", showEarlier);
 
 // -- asking ---------------------------------------------------------------------------------------
 

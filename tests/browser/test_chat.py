@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import Page, Route, expect
 
-from chat.models import Message
+from chat.models import Conversation, Message, Role
 from documents.models import Document
 from leases import mutex
 from leases.models import Hold, Lease, Ticket
@@ -135,6 +135,16 @@ def drop(page: Page, name: str, content: bytes) -> None:
         [name, b64encode(content).decode()],
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def say_much(count: int) -> None:
+    """Go on with the only conversation, with so many messages."""
+    conversation = Conversation.objects.get()
+    roles = (Role.USER, Role.ASSISTANT)
+    Message.objects.bulk_create(
+        Message(conversation=conversation, role=roles[number % 2], content=f"message {number}.")
+        for number in range(count)
+    )
 
 
 def with_newer_documents(count: int) -> UUID:
@@ -581,6 +591,30 @@ class TestLeaving:
 
 class TestHands:
     """What fingers and keys do besides."""
+
+    def test_what_was_said_earlier_is_a_click_away(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        slow.finish.set()
+        page.goto("/")
+        send(page, "the first of all")
+        answered(page)
+        database(say_much, 250)
+        page.reload()
+        expect(page.locator(".message")).to_have_count(100)
+        oldest = page.locator(".message").first
+        expect(oldest.get_by_role("button", name="Edit")).to_be_attached()
+        text = oldest.inner_text()
+        page.get_by_role("link", name="Show earlier messages").click()
+        expect(page.locator(".message")).to_have_count(200)
+        expect(page.get_by_text(text, exact=True)).to_be_in_viewport()
+        page.get_by_role("link", name="Show earlier messages").click()
+        expect(page.locator(".message")).to_have_count(252)
+        expect(page.get_by_role("link", name="Show earlier messages")).to_have_count(0)
+        expect(page.locator(".message.user .prose").first).to_have_text("the first of all")
+        send(page, "the last of all")
+        answered(page)
+        expect(page.locator(".message")).to_have_count(254)
 
     def test_on_a_phone_what_is_said_is_in_sight(self, new_page: Open, slow: Slow) -> None:
         page = new_page(**PHONE)

@@ -155,6 +155,35 @@ class TestConversations:
         (found,) = api.get("/api/conversations?search=tea").json()["conversations"]
         assert found["title"] == "Tea"
 
+    def test_messages_come_in_pages_the_newest_first(self, api: APIClient) -> None:
+        conversation = begin(api)
+        texts = [f"message {number}" for number in range(230)]
+        say(conversation, *texts)
+        path, cursor = f"/api/conversations/{conversation.pk}", ""
+        read: list[str] = []
+        while cursor is not None:
+            page = api.get(f"{path}?cursor={cursor}" if cursor else path).json()
+            read = [message["content"] for message in page["messages"]] + read
+            cursor = page["nextCursor"]
+        assert read == texts
+        assert len(page["messages"]) == 30
+        for wrong in ("0", "x", "-1", str(2**63)):
+            assert api.get(f"{path}?cursor={wrong}").status_code == 400
+
+    def test_the_page_leads_to_what_was_said_earlier(self, api: APIClient, visitor: Client) -> None:
+        conversation = begin(visitor)
+        first, second, *_ = say(conversation, *(f"message {number}." for number in range(101)))
+        path = f"/c/{conversation.pk}/"
+        page = visitor.get(path).content.decode()
+        assert first.content not in page
+        assert f'href="?before={second.pk}"' in page
+        earlier = visitor.get(path, {"before": second.pk}).content.decode()
+        assert first.content in earlier
+        assert second.content not in earlier
+        assert "Show earlier messages" not in earlier
+        for strange in ("x", "9" * 30, "\u0663", ""):
+            assert visitor.get(path, {"before": strange}).content.decode().count("<article") == 101
+
     def test_a_message_is_taken_back_with_what_followed(self, api: APIClient) -> None:
         conversation = begin(api)
         first, _, third, _ = say(conversation, "one", "two", "three", "four")
