@@ -262,14 +262,15 @@ def test_every_name_in_the_environment_file_means_something() -> None:
     assert {"SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL"} <= names
 
 
-def test_manage_reads_the_settings_as_systemd_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_manage_reads_the_settings_as_systemd_does(tmp_path: Path, end: str) -> None:
     (tmp_path / "deploy").mkdir()
     shutil.copy(DEPLOY / "manage", tmp_path / "deploy")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
     (tmp_path / "manage.py").write_text("import os, sys; print(os.environ['DATABASE_URL'], sys.argv[1:])")
     url = "postgresql://a:$HOME%40`b`@h/d?sslmode=require&x=y z"
-    (tmp_path / "env").write_text(f"# a comment\n\nDATABASE_URL={url}\n")
+    (tmp_path / "env").write_text(f"# a comment\n\nDATABASE_URL={url}{end}")
     done = subprocess.run(
         [str(tmp_path / "deploy" / "manage"), "migrate", "--plan"],
         env=os.environ | {"ENVIRONMENT_FILE": str(tmp_path / "env")},
