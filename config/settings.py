@@ -19,7 +19,13 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
 
-VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
+
+def setting(name: str, default: str = "") -> str:
+    """What is set, as it stands: a secret may begin with a dollar sign, which env.str takes for a name."""
+    return os.environ.get(name, default)
+
+
+VAR_DIR = Path(setting("VAR_DIR", str(BASE_DIR / "var")))
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 
 
@@ -33,8 +39,7 @@ def secret_key() -> str:
 
     Raises ImproperlyConfigured.
     """
-    key: str = env.str("SECRET_KEY", default="")
-    if key:
+    if key := setting("SECRET_KEY"):
         return key
     if not DEBUG:
         raise ImproperlyConfigured(
@@ -57,7 +62,7 @@ def rate(name: str, default: str) -> tuple[int, int] | None:
 
     Raises ImproperlyConfigured.
     """
-    text: str = env.str(name, default=default)
+    text = setting(name, default)
     if not text:
         return None
     count, _, period = text.partition("/")
@@ -71,8 +76,8 @@ def rate(name: str, default: str) -> tuple[int, int] | None:
 def database() -> dict[str, Any]:
     """DATABASE_URL, with the options that leases need: see `leases.checks`. Raises ImproperlyConfigured."""
     try:
-        config: dict[str, Any] = env.db_url(
-            "DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'leasehold.sqlite3'}"
+        config: dict[str, Any] = environ.Env.db_url_config(
+            setting("DATABASE_URL", f"sqlite:///{VAR_DIR / 'leasehold.sqlite3'}")
         )
     except ValueError:  # which would quote the password
         raise ImproperlyConfigured(
@@ -260,9 +265,9 @@ UPLOAD_PATHS = ("/api/RAG/upload", "/api/RAG/upload/", "/documents/")
 DATA_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_MAX_BYTES
 
 # What is watched: /metrics for whoever brings the token, and the log, which is JSON unless DEBUG.
-METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
-METRICS_DIR = env.str("METRICS_DIR", default="")  # where the workers of one server add up their counts
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+METRICS_TOKEN = setting("METRICS_TOKEN")
+METRICS_DIR = setting("METRICS_DIR")  # where the workers of one server add up their counts
+LOG_LEVEL = setting("LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in LEVELS:
     raise ImproperlyConfigured(f"LOG_LEVEL must be one of {', '.join(LEVELS)}.")
 LOGGING = {
@@ -291,7 +296,7 @@ LEASE_IDLE_TIMEOUT = env.float("LEASE_IDLE_TIMEOUT", default=300.0)
 LEASE_WAIT_MAX = env.float("LEASE_WAIT_MAX", default=3600.0)
 LEASE_QUEUE_LIMIT = env.int("LEASE_QUEUE_LIMIT", default=1000)  # callers, a service may override it
 # Where to hear of hand-overs on PostgreSQL: the server itself, when DATABASE_URL leads to a pooler.
-DATABASE_LISTEN_URL = env.str("DATABASE_LISTEN_URL", default="")
+DATABASE_LISTEN_URL = setting("DATABASE_LISTEN_URL")
 # service id -> dotted path of a function that gives the engine behind it, whose health() answers at once
 LEASE_ENGINES = {
     "lightweight-llm": "chat.engines.get_engine",
@@ -299,16 +304,16 @@ LEASE_ENGINES = {
 }
 
 # The engines: in-process by default, any OpenAI-compatible server by URL.
-CHAT_BASE_URL = env.str("CHAT_BASE_URL", default="")
-CHAT_MODEL = env.str("CHAT_MODEL", default="")
-CHAT_API_KEY = env.str("CHAT_API_KEY", default="")
+CHAT_BASE_URL = setting("CHAT_BASE_URL")
+CHAT_MODEL = setting("CHAT_MODEL")
+CHAT_API_KEY = setting("CHAT_API_KEY")
 CHAT_CONTEXT_WINDOW = env.int("CHAT_CONTEXT_WINDOW", default=None)
 CHAT_TIMEOUT = env.float("CHAT_TIMEOUT", default=60.0)
 # Passages that the model reads of those found, and whether with the neighbours of the chunk that was found:
 # the small packaged model is led astray by more than one, and by what stands around it.
 CHAT_PASSAGES = env.int("CHAT_PASSAGES", default=4 if CHAT_BASE_URL or CHAT_MODEL else 1)
 CHAT_NEIGHBOURS = env.bool("CHAT_NEIGHBOURS", default=bool(CHAT_BASE_URL or CHAT_MODEL))
-EMBEDDING_BASE_URL = env.str("EMBEDDING_BASE_URL", default="")
-EMBEDDING_MODEL = env.str("EMBEDDING_MODEL", default="")
-EMBEDDING_API_KEY = env.str("EMBEDDING_API_KEY", default="")
+EMBEDDING_BASE_URL = setting("EMBEDDING_BASE_URL")
+EMBEDDING_MODEL = setting("EMBEDDING_MODEL")
+EMBEDDING_API_KEY = setting("EMBEDDING_API_KEY")
 EMBEDDING_TIMEOUT = env.float("EMBEDDING_TIMEOUT", default=60.0)

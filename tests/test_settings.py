@@ -1,11 +1,17 @@
 """Settings that would do harm are said at the start."""
 
+import os
+import runpy
+from pathlib import Path
+from typing import Any
+
 import pytest
 from django.core import checks
 from django.core.management import call_command
 from pytest_django import Settings
 
 from leases.models import Service
+from tests.database import ROOT
 
 
 def found() -> set[str | None]:
@@ -37,3 +43,33 @@ def test_every_migration_can_be_taken_back() -> None:
         call_command("migrate", app, "zero", verbosity=0)
     call_command("migrate", verbosity=0)
     assert Service.objects.count() == 2
+
+
+@pytest.fixture
+def trial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A trial's environment, in which nothing else is set."""
+    for name in os.environ.keys() - {"PATH"}:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DEBUG", "True")
+    monkeypatch.setenv("VAR_DIR", str(tmp_path))
+    return monkeypatch
+
+
+def read() -> dict[str, Any]:
+    """The settings as a process that begins now would have them."""
+    return runpy.run_path(str(ROOT / "config" / "settings.py"))
+
+
+@pytest.mark.parametrize(
+    "name", ["SECRET_KEY", "METRICS_TOKEN", "CHAT_API_KEY", "EMBEDDING_API_KEY", "DATABASE_LISTEN_URL"]
+)
+def test_a_secret_may_begin_with_a_dollar_sign(trial: pytest.MonkeyPatch, name: str) -> None:
+    trial.setenv("HOME", "/home/ann")
+    for value in ("$ecret", "$HOME", r"\$HOME$", "$"):
+        trial.setenv(name, value)
+        assert read()[name] == value
+
+
+def test_so_may_the_password_of_a_database(trial: pytest.MonkeyPatch) -> None:
+    trial.setenv("DATABASE_URL", "postgresql://ann:$HOME@localhost/leasehold")
+    assert read()["DATABASES"]["default"]["PASSWORD"] == "$HOME"
