@@ -8,6 +8,7 @@ import os
 import secrets
 from contextlib import suppress
 from datetime import timedelta
+from math import isfinite, nan
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -17,19 +18,55 @@ from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
+SWITCH = dict.fromkeys(("true", "on", "ok", "yes", "y", "1"), True) | dict.fromkeys(
+    ("false", "off", "no", "n", "0"), False
+)
 
 
 def setting(name: str, default: str = "") -> str:
-    """What is set, as it stands: a secret may begin with a dollar sign, which env.str takes for a name."""
+    """What is set, as it stands: a secret may begin with a dollar sign, a path with a space."""
     return os.environ.get(name, default)
+
+
+def items(name: str, default: str = "") -> list[str]:
+    """What stands between the commas."""
+    return [item for part in setting(name, default).split(",") if (item := part.strip())]
+
+
+def switch(name: str, *, default: bool) -> bool:
+    """On or off. Raises ImproperlyConfigured: a word that is neither must not turn off what protects."""
+    word = setting(name).strip().lower()
+    if word and word not in SWITCH:
+        raise ImproperlyConfigured(f"{name} must be True or False.")
+    return SWITCH[word] if word else default
+
+
+def number(name: str, default: float) -> float:
+    """Raises ImproperlyConfigured."""
+    try:
+        value = float(setting(name).strip() or default)
+    except ValueError:
+        value = nan
+    if not isfinite(value):
+        raise ImproperlyConfigured(
+            f"{name} must be a number such as 3600 or 2.5: a point before decimals, and no other signs."
+        )
+    return value
+
+
+def count(name: str, default: int | None) -> Any:  # None only if that is the default
+    """A number of things. Raises ImproperlyConfigured."""
+    text = setting(name).strip()
+    if text and not text.isdecimal():
+        raise ImproperlyConfigured(f"{name} must be a whole number such as 1000, in digits only.")
+    return int(text) if text else default
 
 
 VAR_DIR = Path(setting("VAR_DIR", str(BASE_DIR / "var")))
 VAR_DIR.mkdir(parents=True, exist_ok=True)
 
 
-DEBUG = env.bool("DEBUG", default=False)
+DEBUG = switch("DEBUG", default=False)
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 PERIODS = {"sec": 1, "min": 60, "hour": 3600, "day": 86_400}  # seconds
 
@@ -65,19 +102,19 @@ def rate(name: str, default: str) -> tuple[int, int] | None:
     text = setting(name, default)
     if not text:
         return None
-    count, _, period = text.partition("/")
-    if not (count.isdecimal() and 0 < int(count) <= 1000 and period in PERIODS):
+    many, _, period = text.partition("/")
+    if not (many.isdecimal() and 0 < int(many) <= 1000 and period in PERIODS):
         raise ImproperlyConfigured(
             f"{name} must be a number from 1 to 1000 for each sec, min, hour or day, for example {default}."
         )
-    return int(count), PERIODS[period]
+    return int(many), PERIODS[period]
 
 
 def database() -> dict[str, Any]:
     """DATABASE_URL, with the options that leases need: see `leases.checks`. Raises ImproperlyConfigured."""
     try:
         config: dict[str, Any] = environ.Env.db_url_config(
-            setting("DATABASE_URL", f"sqlite:///{VAR_DIR / 'leasehold.sqlite3'}")
+            setting("DATABASE_URL") or f"sqlite:///{VAR_DIR / 'leasehold.sqlite3'}"
         )
     except ValueError:  # which would quote the password
         raise ImproperlyConfigured(
@@ -95,17 +132,17 @@ def database() -> dict[str, Any]:
         options.setdefault("connect_timeout", 10)
         options.setdefault("tcp_user_timeout", 20_000)  # ms: a host that is gone must not hang a lease
         options.setdefault("server_side_binding", True)
-        prepared = env.bool("DATABASE_PREPARED_STATEMENTS", default=True)
+        prepared = switch("DATABASE_PREPARED_STATEMENTS", default=True)
         options.setdefault("prepare_threshold", 3 if prepared else None)
     return config
 
 
 SECRET_KEY = secret_key()
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+ALLOWED_HOSTS = items("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = items("CSRF_TRUSTED_ORIGINS")
 
 # uvicorn tells http from https by X-Forwarded-Proto if a proxy that it was told to trust says so.
-HTTPS = env.bool("HTTPS", default=not DEBUG)
+HTTPS = switch("HTTPS", default=not DEBUG)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if HTTPS else 0
@@ -139,7 +176,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 # Who may do what how often: people who have not signed in, and people who try to.
-ANONYMOUS_USE = env.bool("ANONYMOUS_USE", default=True)
+ANONYMOUS_USE = switch("ANONYMOUS_USE", default=True)
 ANONYMOUS_RATE = rate("ANONYMOUS_RATE", "60/min")
 SIGN_IN_RATE = rate("SIGN_IN_RATE", "10/min")
 if not ANONYMOUS_USE:
@@ -193,7 +230,7 @@ CONTENT_SECURITY_POLICY = {
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/"
-SIGN_UP = env.bool("SIGN_UP", default=False)
+SIGN_UP = switch("SIGN_UP", default=False)
 DATABASES = {"default": database()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_PASSWORD_VALIDATORS = [
@@ -290,11 +327,11 @@ LOGGING = {
 }
 
 # Leases, in seconds. A service may override the TTL and the idle timeout in the admin.
-LEASE_TTL = env.float("LEASE_TTL", default=30.0)
-LEASE_HEARTBEAT = env.float("LEASE_HEARTBEAT", default=LEASE_TTL / 3)
-LEASE_IDLE_TIMEOUT = env.float("LEASE_IDLE_TIMEOUT", default=300.0)
-LEASE_WAIT_MAX = env.float("LEASE_WAIT_MAX", default=3600.0)
-LEASE_QUEUE_LIMIT = env.int("LEASE_QUEUE_LIMIT", default=1000)  # callers, a service may override it
+LEASE_TTL = number("LEASE_TTL", 30.0)
+LEASE_HEARTBEAT = number("LEASE_HEARTBEAT", LEASE_TTL / 3)
+LEASE_IDLE_TIMEOUT = number("LEASE_IDLE_TIMEOUT", 300.0)
+LEASE_WAIT_MAX = number("LEASE_WAIT_MAX", 3600.0)
+LEASE_QUEUE_LIMIT = count("LEASE_QUEUE_LIMIT", 1000)  # callers, a service may override it
 # Where to hear of hand-overs on PostgreSQL: the server itself, when DATABASE_URL leads to a pooler.
 DATABASE_LISTEN_URL = setting("DATABASE_LISTEN_URL")
 # service id -> dotted path of a function that gives the engine behind it, whose health() answers at once
@@ -307,13 +344,13 @@ LEASE_ENGINES = {
 CHAT_BASE_URL = setting("CHAT_BASE_URL")
 CHAT_MODEL = setting("CHAT_MODEL")
 CHAT_API_KEY = setting("CHAT_API_KEY")
-CHAT_CONTEXT_WINDOW = env.int("CHAT_CONTEXT_WINDOW", default=None)
-CHAT_TIMEOUT = env.float("CHAT_TIMEOUT", default=60.0)
+CHAT_CONTEXT_WINDOW = count("CHAT_CONTEXT_WINDOW", None)
+CHAT_TIMEOUT = number("CHAT_TIMEOUT", 60.0)
 # Passages that the model reads of those found, and whether with the neighbours of the chunk that was found:
 # the small packaged model is led astray by more than one, and by what stands around it.
-CHAT_PASSAGES = env.int("CHAT_PASSAGES", default=4 if CHAT_BASE_URL or CHAT_MODEL else 1)
-CHAT_NEIGHBOURS = env.bool("CHAT_NEIGHBOURS", default=bool(CHAT_BASE_URL or CHAT_MODEL))
+CHAT_PASSAGES = count("CHAT_PASSAGES", 4 if CHAT_BASE_URL or CHAT_MODEL else 1)
+CHAT_NEIGHBOURS = switch("CHAT_NEIGHBOURS", default=bool(CHAT_BASE_URL or CHAT_MODEL))
 EMBEDDING_BASE_URL = setting("EMBEDDING_BASE_URL")
 EMBEDDING_MODEL = setting("EMBEDDING_MODEL")
 EMBEDDING_API_KEY = setting("EMBEDDING_API_KEY")
-EMBEDDING_TIMEOUT = env.float("EMBEDDING_TIMEOUT", default=60.0)
+EMBEDDING_TIMEOUT = number("EMBEDDING_TIMEOUT", 60.0)

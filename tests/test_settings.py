@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from pytest_django import Settings
 
@@ -73,3 +74,59 @@ def test_a_secret_may_begin_with_a_dollar_sign(trial: pytest.MonkeyPatch, name: 
 def test_so_may_the_password_of_a_database(trial: pytest.MonkeyPatch) -> None:
     trial.setenv("DATABASE_URL", "postgresql://ann:$HOME@localhost/leasehold")
     assert read()["DATABASES"]["default"]["PASSWORD"] == "$HOME"
+
+
+def test_a_list_may_have_spaces_and_a_comma_at_its_end(trial: pytest.MonkeyPatch) -> None:
+    assert read()["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]"]
+    trial.setenv("ALLOWED_HOSTS", " a.example, b.example ,, ")
+    trial.setenv("CSRF_TRUSTED_ORIGINS", "https://a.example, https://b.example")
+    settings = read()
+    assert settings["ALLOWED_HOSTS"] == ["a.example", "b.example"]
+    assert settings["CSRF_TRUSTED_ORIGINS"] == ["https://a.example", "https://b.example"]
+
+
+@pytest.mark.parametrize(("word", "meant"), [("True", True), (" YES", True), ("off", False), ("0", False)])
+def test_a_switch_is_on_or_off(trial: pytest.MonkeyPatch, word: str, meant: bool) -> None:
+    for name in ("HTTPS", "SIGN_UP", "ANONYMOUS_USE"):
+        trial.setenv(name, word)
+        assert read()[name] is meant
+
+
+@pytest.mark.parametrize("name", ["DEBUG", "HTTPS", "ANONYMOUS_USE", "CHAT_NEIGHBOURS"])
+def test_a_switch_that_is_neither_is_refused(trial: pytest.MonkeyPatch, name: str) -> None:
+    trial.setenv(name, "enabled")
+    with pytest.raises(ImproperlyConfigured, match=f"^{name} must be True or False"):
+        read()
+
+
+@pytest.mark.parametrize("text", ["3,600", "30,5", "1.000,5", "30 s", "nan", "inf", "long"])
+def test_what_is_no_number_is_refused(trial: pytest.MonkeyPatch, text: str) -> None:
+    for name in ("LEASE_WAIT_MAX", "LEASE_QUEUE_LIMIT"):
+        with (
+            pytest.MonkeyPatch.context() as here,
+            pytest.raises(ImproperlyConfigured, match=f"^{name} must be a"),
+        ):
+            here.setenv(name, text)
+            read()
+
+
+def test_numbers_are_read(trial: pytest.MonkeyPatch) -> None:
+    for name, text in (("LEASE_TTL", "4.5"), ("CHAT_CONTEXT_WINDOW", "2000"), ("CHAT_PASSAGES", " 0 ")):
+        trial.setenv(name, text)
+    settings = read()
+    assert (settings["LEASE_TTL"], settings["LEASE_HEARTBEAT"]) == (4.5, 1.5)
+    assert (settings["CHAT_CONTEXT_WINDOW"], settings["CHAT_PASSAGES"]) == (2000, 0)
+
+
+def test_what_is_set_to_nothing_is_not_set(trial: pytest.MonkeyPatch) -> None:
+    """As an environment file has it whose values are still to be filled in."""
+    names = [
+        *("ANONYMOUS_USE", "HTTPS", "SIGN_UP", "LEASE_TTL", "LEASE_HEARTBEAT", "LEASE_QUEUE_LIMIT"),
+        *("CHAT_CONTEXT_WINDOW", "CHAT_PASSAGES", "CHAT_NEIGHBOURS", "CHAT_TIMEOUT"),
+    ]
+    unset = read()
+    for name in (*names, "DATABASE_URL", "DATABASE_PREPARED_STATEMENTS"):
+        trial.setenv(name, "")
+    settings = read()
+    assert {name: settings[name] for name in names} == {name: unset[name] for name in names}
+    assert settings["DATABASES"] == unset["DATABASES"]
