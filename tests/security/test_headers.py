@@ -44,11 +44,13 @@ def test_every_kind_of_answer_is_guarded(server: str) -> None:
         outside = {
             "static": client.get("/static/js/chat.js"),
             "no static": client.get("/static/nowhere.js"),
+            "above static": client.get("/static/%2e%2e/%2e%2e/etc/passwd"),
+            "no name": client.get("/static/%00.js"),
             "too large": client.post("/api/RAG/search", content=b" " * 3_000_000),
         }
     expected = [200, 200, 302, 404, 403, 400, 200, 200, 404, 405, 415, 401, 200, 429]
     assert [answer.status_code for answer in answers.values()] == expected
-    assert [answer.status_code for answer in outside.values()] == [200, 404, 413]
+    assert [answer.status_code for answer in outside.values()] == [200, 404, 404, 404, 413]
     for name, answer in (answers | outside).items():
         assert answer.headers.get("X-Content-Type-Options") == "nosniff", name
         assert "server" not in answer.headers or "uvicorn" in answer.headers["server"]
