@@ -8,7 +8,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import BaseUserCreationForm
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.forms import BaseForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
@@ -74,7 +74,12 @@ class SignUp(FormView):  # type: ignore[type-arg]
 
     def form_valid(self, form: SignUpForm) -> HttpResponse:
         before = self.request.session.get(SESSION_KEY)
-        login(self.request, form.save())
+        try:
+            user = form.save()
+        except IntegrityError:  # somebody took the name while the password was hashed: a second click, say
+            form.add_error("username", form.instance.unique_error_message(User, ("username",)))
+            return self.form_invalid(form)
+        login(self.request, user)
         _take_along(self.request, before)
         return redirect(settings.LOGIN_REDIRECT_URL)
 

@@ -1,9 +1,12 @@
 """Signing in, out and up, through the real pages."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 
@@ -83,3 +86,31 @@ def test_an_account_is_made_only_where_the_operator_allows_it(client: Client, se
     assert client.post("/sign-up/", form | {"password2": "other"}).status_code == 200
     assert client.post("/sign-up/", form).status_code == 302
     assert Document.objects.get().owner == f"user:{User.objects.get().pk}"
+
+
+def test_a_form_that_is_sent_twice_at_once_makes_one_account(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SIGN_UP = True
+    form = {"username": "bob", "password1": PASSWORD, "password2": PASSWORD}
+    both_are_valid = threading.Barrier(2, timeout=10)
+    set_password = User.set_password
+
+    def hashed_together(user: User, password: str) -> None:
+        both_are_valid.wait()
+        set_password(user, password)
+
+    monkeypatch.setattr(User, "set_password", hashed_together)
+
+    def sign_up() -> tuple[int, str]:
+        try:
+            answer = Client(raise_request_exception=False).post("/sign-up/", form)
+            return answer.status_code, answer.content.decode()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        (again, page), (made, _) = sorted(one.result() for one in [pool.submit(sign_up) for _ in range(2)])
+    assert (again, made) == (200, 302)
+    assert "A user with that username already exists." in page
+    assert User.objects.count() == 1
