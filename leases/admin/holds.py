@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
-from django.urls import URLPattern, path
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
 
 from leases.admin.reading import NOTHING, span
 from leases.database import in_database
@@ -81,7 +84,10 @@ class HoldAdmin(PersonAdmin):
         """GET: the history, as the filters and the search of the list have it, as CSV."""
         if not self.has_export_permission(request):
             raise PermissionDenied
-        holds = self.get_changelist_instance(request).get_queryset(request)
+        try:
+            holds = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters:
+            return redirect(f"{reverse('admin:leases_hold_changelist')}?{ERROR_FLAG}=1")  # as the list does
         return StreamingHttpResponse(
             _csv(holds),
             content_type="text/csv; charset=utf-8",

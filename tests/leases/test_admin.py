@@ -333,11 +333,47 @@ class TestHistory:
         assert float(rows[0]["held_seconds"]) >= 0
         assert [row["service"] for row in await self.exported("outcome__exact=forced")] == [LLM]
 
+    @pytest.mark.parametrize("filters", ["ended_at__gte=foo", "nonsense=1", "service__id=1&password=x"])
+    def test_filters_that_make_no_sense_lead_back_to_the_list(self, operator: Client, filters: str) -> None:
+        answer = operator.get(f"{HOLDS}export.csv?{filters}")
+        assert (answer.status_code, answer["Location"]) == (302, f"{HOLDS}?e=1")
+        assert operator.get(answer["Location"]).status_code == 200
+
     def test_to_see_is_not_to_download(self) -> None:
         assert staff("view_hold").get(f"{HOLDS}export.csv").status_code == 403
         assert "Download" not in text_of(staff("view_hold"), HOLDS)
         assert "Download" in text_of(staff("view_hold", "export_hold"), HOLDS)
         assert staff("export_hold").get(f"{HOLDS}export.csv").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"{SERVICES}disable/?subject=%00", f"{SERVICES}enable/?subject={LLM}&subject=%00"),
+        *(f"{SERVICES}%00/change/", f"{SERVICES}a%00/history/", f"{LEASES}%00/change/"),
+        *(f"{LEASES}%00/delete/", f"{LEASES}force-release/?subject=%00:1"),
+        *(f"{HOLDS}?service__id__exact=%00", f"{HOLDS}?outcome__exact=%00", f"{HOLDS}export.csv?owner=%00"),
+        *(f"{TICKETS}?service__id__exact=%00", f"{OPERATIONS}?actor=%00"),
+        "/admin/knox/authtoken/%00/change/",
+    ],
+)
+def test_nothing_is_called_nul(operator: Client, address: str) -> None:
+    """PostgreSQL has no such character, and refuses the question."""
+    assert operator.get(address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("page", "form"),
+    [
+        (f"{SERVICES}disable/", {"subject": "\0", "reason": "x"}),
+        (f"{LEASES}force-release/", {"subject": ["\0:1", f"{LLM}:1"], "reason": "x"}),
+        (LEASES, {"action": "force_release", "_selected_action": "\0"}),
+        (SERVICES, {"action": "disable", "_selected_action": [LLM, "\0"]}),
+    ],
+)
+def test_nothing_is_done_to_nul(operator: Client, page: str, form: dict[str, str]) -> None:
+    assert operator.post(page, form).status_code == 404
+    assert not Operation.objects.exists()
 
 
 @pytest.mark.parametrize("page", ["auth/user", "documents/document", "chat/conversation"])
