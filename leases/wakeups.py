@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import cache
+from math import inf
 from time import monotonic
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from django.db import connection
 logger = logging.getLogger(__name__)
 
 RECONNECT_SECONDS = 1.0
+REMIND_SECONDS = 60.0  # how often it is said at most that nothing is heard
 STOP_SECONDS = 0.5  # how often a listener looks whether it is to stop
 
 _sleepers: dict[int, Callable[[], None]] = {}
@@ -58,6 +60,7 @@ class Listener:
 
     def __init__(self) -> None:
         self._stop = threading.Event()
+        self._warned_at = -inf
         self._thread = threading.Thread(target=self._run, name="lease listener", daemon=True)
         self.listening = threading.Event()
         self._thread.start()
@@ -76,10 +79,15 @@ class Listener:
             try:
                 self._listen()
             except psycopg.Error as error:
-                if self.listening.is_set():
-                    logger.warning("Not hearing of hand-overs, trying again: %s", type(error).__name__)
                 self.listening.clear()
+                self._warn(error)
                 self._stop.wait(max(began + RECONNECT_SECONDS - monotonic(), 0.0))
+
+    def _warn(self, error: psycopg.Error) -> None:
+        if monotonic() - self._warned_at >= REMIND_SECONDS:
+            self._warned_at = monotonic()
+            # Its text may quote the URL, with the password.
+            logger.warning("Not hearing of hand-overs, trying again: %s", type(error).__name__)
 
     def _listen(self) -> None:
         with _listening_connection() as listening:
