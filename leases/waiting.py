@@ -4,9 +4,11 @@ However many wait here, they cost one query or two a second together, no connect
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from math import inf
 from time import monotonic
 from uuid import uuid4
@@ -52,7 +54,7 @@ class Waiting:
         with self._lock:
             self._enqueue()
             mutex.advance(self.service_id)
-        _room.enter(self)
+        _room().enter(self)
 
     def claim(self, *, anyway: bool = False) -> mutex.Grant | None:
         """The lease, if it was handed to this place. Raises why waiting on makes no sense."""
@@ -140,7 +142,7 @@ class Waiting:
 
     def _forget(self) -> None:
         self._left = True
-        _room.leave(self)
+        _room().leave(self)
         if self._ticket is not None:
             wakeups.forget(self._ticket.id, self._offer)
 
@@ -262,19 +264,29 @@ class _Room:
                         wakeups.wake(ticket_id)
 
 
-_room = _Room()
+@cache
+def _room_of(pid: int) -> _Room:
+    return _Room()
+
+
+def _room() -> _Room:
+    """This process's: in a fork nobody waits yet, and there is no such thread."""
+    return _room_of(os.getpid())
+
+
+_room()  # two threads that came first together would have one each
 
 
 def turn_away() -> None:
     """Tell all who wait in this process, or would, that it is about to end. Their places are kept."""
     services = {service.id: service for service in states()}
-    for waiting in _room.close_doors():
+    for waiting in _room().close_doors():
         waiting.refuse(refusals.stopping(services[waiting.service_id]))
 
 
 def close() -> None:
     """Stop this process's watching and listening; nobody waits any more."""
-    _room.close()
+    _room().close()
 
 
 def _version() -> int:

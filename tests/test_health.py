@@ -159,7 +159,7 @@ async def until_doors_open_again() -> None:
     from leases import waiting
 
     async with asyncio.timeout(10):
-        while not waiting._room._closing:  # noqa: ASYNC110
+        while not waiting._room()._closing:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await asyncio.to_thread(waiting.close)
 

@@ -45,7 +45,7 @@ def unforgiving(leases: None, settings: Settings) -> Iterator[None]:
     gc.freeze()  # what is there before need not be looked through after each trial
     yield
     gc.unfreeze()
-    for ghost in waiting._room.everybody():
+    for ghost in waiting._room().everybody():
         ghost.leave()  # a leak that was found must not spoil the next test
 
 
@@ -255,7 +255,7 @@ def in_database(owner: str) -> list[str]:
 def in_process() -> list[object]:
     """Whatever this process keeps of callers: their tasks, their places, their wake-ups, their holds."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    return [*tasks, *waiting._room.everybody(), *wakeups._sleepers.values(), *holding._active]
+    return [*tasks, *waiting._room().everybody(), *wakeups._sleepers.values(), *holding._active]
 
 
 def threads() -> list[str]:

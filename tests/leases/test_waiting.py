@@ -1,6 +1,7 @@
 """Waiting for a turn, in synchronous and in asynchronous programs."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -22,7 +23,7 @@ from tests.leases.test_holding import until
 
 pytestmark = pytest.mark.usefixtures("leases")
 
-LLM = "lightweight-llm"
+LLM, VECTORS = "lightweight-llm", "vector-convert"
 
 
 def somebody_waits() -> bool:
@@ -39,6 +40,15 @@ def in_thread(work: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=run)
     thread.start()
     return thread
+
+
+def wait_for(service: str, owner: str) -> int:
+    """Wait for the service; 0 if it was had in time."""
+    try:
+        with hold(service, owner, wait=10):
+            return 0
+    except ServiceBusy:
+        return 1
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -137,6 +147,30 @@ class TestSynchronous:
         with transaction.atomic(), pytest.raises(LeaseInTransaction):
             mutex.claim(mutex.Ticket(1, LLM, "bob", uuid4().hex, 30))
         assert not Ticket.objects.exists()
+
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    def test_a_fork_looks_for_itself(self) -> None:
+        """The thread that looks for the parent's waiters is not there in the child."""
+        ann, other = mutex.acquire(LLM, "ann"), mutex.acquire(VECTORS, "ann")
+        thread = in_thread(lambda: wait_for(VECTORS, "bob"))
+        wait_until(somebody_waits)
+        connection.close()
+        child = os.fork()
+        if child == 0:
+            if connection.vendor == "postgresql":
+                connection._connection_pools.clear()  # type: ignore[attr-defined]  # they are the parent's
+            code = 1
+            try:
+                code = wait_for(LLM, "cid")
+            finally:
+                os._exit(code)
+        wait_until(Ticket.objects.live().filter(service=LLM).exists)
+        began = time.monotonic()
+        mutex.release(ann)
+        assert os.waitpid(child, 0)[1] == 0
+        assert time.monotonic() - began < waiting.POLL_SECONDS + 3
+        mutex.release(other)
+        thread.join(10)
 
 
 class TestAsynchronous:
@@ -299,7 +333,7 @@ class TestAsynchronous:
         await asyncio.wait_for(served.served.wait(), 10)
         served.go_on.set()
         await served.task
-        await until(lambda: not sleepers and not waiting._room.everybody())
+        await until(lambda: not sleepers and not waiting._room().everybody())
 
     async def test_a_claim_that_the_database_did_not_answer_is_made_again(
         self, monkeypatch: pytest.MonkeyPatch
