@@ -12,6 +12,7 @@ Needs nothing but Python. Run it where nginx runs, as somebody who may restart t
 import argparse
 import http.client
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -62,6 +63,7 @@ def roll(servers: Sequence[str], out: Path, restart: str) -> None:
     """Restart the servers in their order, those first that are out already. Raises NotRolled."""
     if len(set(servers)) < 2:
         raise NotRolled("Please name two servers at least: one has to serve while the other is restarted.")
+    commands = {server: restart_command(server, restart) for server in servers}
     out.mkdir(parents=True, exist_ok=True)
     already_out = {file.name for file in out.iterdir()}
     if len(already_out) > 1 or not already_out <= set(servers):
@@ -77,21 +79,38 @@ def roll(servers: Sequence[str], out: Path, restart: str) -> None:
                 f"{server} was left alone, because {', '.join(unready)} would have to serve in its place and "
                 "is not ready."
             )
-        restart_one(server, out / server, restart)
+        restart_one(server, out / server, commands[server])
     say("all", "restarted", began)
 
 
-def restart_one(server: str, flag: Path, restart: str) -> None:
+def restart_command(server: str, restart: str) -> list[str]:
+    """What restarts this server. Raises NotRolled, while nobody is out yet."""
+    host, _, port = server.rpartition(":")
+    try:
+        command = [part.format(host=host, port=port) for part in shlex.split(restart)]
+    except (AttributeError, LookupError, ValueError) as error:
+        raise NotRolled(
+            f"--restart “{restart}” cannot be read. {{host}} and {{port}} stand for the server's; please "
+            "write other braces twice, and close all quotes."
+        ) from error
+    if not command or shutil.which(command[0]) is None:
+        raise NotRolled(f"--restart “{restart}” names no program that is there. Nothing was done.")
+    return command
+
+
+def restart_one(server: str, flag: Path, command: Sequence[str]) -> None:
     """Take one server out of nginx, restart it, and put it back. Raises NotRolled."""
     began = time.monotonic()
     flag.touch()
     say(server, "out of nginx", began)
     time.sleep(SETTLE_SECONDS)
-    host, _, port = server.rpartition(":")
     began = time.monotonic()
-    command = [part.format(host=host, port=port) for part in shlex.split(restart)]
     stays_out = f"{server} stays out of nginx and the others serve. When it is ready, remove {flag}."
-    if code := subprocess.run(command, check=False).returncode:
+    try:
+        code = subprocess.run(command, check=False).returncode
+    except OSError as error:
+        raise NotRolled(f"“{shlex.join(command)}” could not be run: {error.strerror}. {stays_out}") from error
+    if code:
         raise NotRolled(f"“{shlex.join(command)}” failed with {code}. {stays_out}")
     say(server, "stopped and started", began)
     began = time.monotonic()

@@ -227,6 +227,32 @@ def test_a_server_that_cannot_be_restarted_stays_out_and_is_first_the_next_time(
     assert log.read_text().split() == [str(second.server_port), str(first.server_port)]
 
 
+@pytest.mark.parametrize(
+    "restart",
+    ["sh -c 'x=${UNIT}'", "sh -c {", "sh -c {}", "sh -c 'true", "", "{port.x}", "no-such-systemctl {port}"],
+)
+def test_a_restart_command_that_makes_no_sense_takes_nobody_out(
+    pair: tuple[EchoServer, EchoServer], tmp_path: Path, restart: str
+) -> None:
+    done = roll(tmp_path / "out", restart, *pair)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "--restart" in done.stderr
+    assert list((tmp_path / "out").glob("*")) == []
+
+
+def test_a_restart_command_that_cannot_be_run_is_told(
+    pair: tuple[EchoServer, EchoServer], tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    program.write_text("\0")
+    program.chmod(0o755)
+    done = roll(tmp_path / "out", str(program), *pair)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "stays out of nginx and the others serve" in done.stderr
+
+
 def test_roll_wants_two_servers_and_no_unknown_one_out(
     pair: tuple[EchoServer, EchoServer], tmp_path: Path
 ) -> None:
