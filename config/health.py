@@ -62,11 +62,13 @@ def _server() -> dict[str, Any]:
 
 async def _database() -> dict[str, dict[str, Any]]:
     try:
-        missing = await asked(_missing_migrations)
+        missing, counts_tries = await asked(lambda: (_missing_migrations(), _counts_tries()))
     except (DatabaseError, TimeoutError):
+        unknown = _check(ready=False, message="Nobody knows before the database answers.")
         return {
             "database": _check(ready=False, message="The database does not answer. Please see that it runs."),
-            "migrations": _check(ready=False, message="Nobody knows before the database answers."),
+            "migrations": unknown,
+            "sign-in": unknown,
         }
     return {
         "database": _check(ready=True, message="The database answers."),
@@ -76,11 +78,24 @@ async def _database() -> dict[str, dict[str, Any]]:
             if missing
             else "All are applied.",
         ),
+        "sign-in": _check(
+            ready=counts_tries,
+            message="Passwords can be tried."
+            if counts_tries
+            else "Nobody can sign in with a password. Please run: manage.py createcachetable",
+        ),
     }
 
 
 def _missing_migrations() -> int:
     return len(_known_migrations() - set(MigrationRecorder(connection).applied_migrations()))
+
+
+def _counts_tries() -> bool:
+    """Whether the table of config.sign_in_tries is there, if it is wanted: no migration makes it."""
+    if settings.SIGN_IN_RATE is None:
+        return True
+    return settings.CACHES["sign-in"]["LOCATION"] in connection.introspection.table_names()
 
 
 @cache

@@ -65,7 +65,7 @@ async def ready(client: AsyncClient) -> tuple[int, dict[str, Any]]:
     answer = await client.get("/readyz")
     assert "no-store" in answer["Cache-Control"]
     checks: dict[str, Any] = answer.json()["checks"]
-    assert all(check["message"].endswith((".", "migrate")) for check in checks.values())
+    assert all(check["message"].endswith((".", "migrate", "createcachetable")) for check in checks.values())
     return answer.status_code, checks
 
 
@@ -89,7 +89,7 @@ async def test_they_are_only_read(asking: AsyncClient, path: str) -> None:
 async def test_everything_ready(leases: None, engines: Engine, asking: AsyncClient) -> None:
     status, checks = await ready(asking)
     assert status == 200
-    assert set(checks) == {"server", "database", "migrations", "lightweight-llm"}
+    assert set(checks) == {"server", "database", "migrations", "sign-in", "lightweight-llm"}
     assert (await asking.head("/readyz")).status_code == 200
 
 
@@ -131,6 +131,23 @@ async def test_missing_migrations(leases: None, engines: Engine, asking: AsyncCl
     assert checks["migrations"] == {
         "ready": False,
         "message": "1 are missing. Please run: manage.py migrate",
+    }
+
+
+async def test_the_table_that_counts_passwords_is_missing(
+    leases: None, engines: Engine, asking: AsyncClient, settings: Settings
+) -> None:
+    settings.CACHES = settings.CACHES | {
+        "sign-in": settings.CACHES["sign-in"] | {"LOCATION": "never_made"},
+    }
+    assert (await ready(asking))[0] == 200  # any number may be tried: nothing is counted
+    settings.SIGN_IN_RATE = (10, 60)
+    status, checks = await ready(asking)
+    assert status == 503
+    assert checks["migrations"]["ready"]
+    assert checks["sign-in"] == {
+        "ready": False,
+        "message": "Nobody can sign in with a password. Please run: manage.py createcachetable",
     }
 
 
@@ -206,6 +223,7 @@ def test_without_its_database_a_server_is_not_ready_says_so_at_once_and_tells_no
         assert answer.status_code == 503
         assert answer.json()["checks"]["database"]["ready"] is False
         assert answer.json()["checks"]["migrations"]["ready"] is False
+        assert answer.json()["checks"]["sign-in"]["ready"] is False
         assert SECRET not in answer.text
         assert "127.0.0.1" not in answer.text
 
