@@ -117,7 +117,8 @@ def main() -> None:
 
     with DATABASES[chosen.database]() as os.environ["DATABASE_URL"]:
         django.setup()
-        import_module("django.core.management").call_command("migrate", verbosity=0)
+        for command in ("migrate", "createcachetable"):
+            import_module("django.core.management").call_command(command, verbosity=0)
         found = interleaved({"crowd": measure}, chosen.rounds)["crowd"]
     table = Table(f"{chosen.people} people who wait on streams of one server, {chosen.database}")
     table.goal("memory for each, KB", found["memory"], at_most=MEMORY_GOAL)

@@ -94,7 +94,8 @@ def main() -> None:
     os.environ |= AS_A_PUBLIC_SITE
     with DATABASES[chosen.database]() as os.environ["DATABASE_URL"]:
         django.setup()
-        import_module("django.core.management").call_command("migrate", verbosity=0)
+        for command in ("migrate", "createcachetable"):
+            import_module("django.core.management").call_command(command, verbosity=0)
         found = interleaved({"worker": started}, chosen.rounds)["worker"]
     table = Table(f"A worker, {chosen.database}")
     table.goal("answers after, s", found["answers"], at_most=READY_GOAL)
