@@ -16,11 +16,17 @@ from leases.turn import Turn
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOST = os.EX_TEMPFAIL
 LOOK_SECONDS = 0.05  # how often to look whether a group that was told to end is gone
+KILL_SECONDS = 5.0  # from SIGKILL until all should be gone
 SHUT_DOWN_SECONDS = 5.0
 
-# The first of the command's process group, before there is a command: it kills them all, itself too, unless
-# it hears a line from us. If we are gone, whatever way, it does not.
-GUARD = 'trap "" TERM INT HUP QUIT; read line || kill -s KILL 0'
+# The first of the command's process group, before there is a command; it hears the command's number, and "go"
+# when it is to leave. If we are gone, whatever way, it does not: then it kills the command, in whatever group
+# that is by then, all of its own group, and itself.
+GUARD = """
+trap "" TERM INT HUP QUIT
+while read word && [ "$word" != go ]; do pid=$word; done
+[ "$word" = go ] || kill -s KILL -- ${pid:+"-$pid" "$pid"} 0
+"""
 
 
 class CannotRun(Exception):  # noqa: N818 - what it is, in the words of its message
@@ -39,47 +45,58 @@ class CannotRun(Exception):  # noqa: N818 - what it is, in the words of its mess
 class Child:
     """A running command in a process group of its own, so that all that it starts can be told to end.
 
-    If this process is killed, the group is killed too. The command has the terminal, if we had one to
-    ourselves; then Ctrl-C is its affair. It cannot be suspended by Ctrl-Z: nobody else could use the service
-    meanwhile. Raises CannotRun.
+    The command may make another group of itself, as `timeout` and `setsid` do: that is told, too. If this
+    process is killed, so are they. The command has the terminal, if we had one to ourselves; then Ctrl-C is
+    its affair. It cannot be suspended by Ctrl-Z: nobody else could use the service meanwhile. Raises
+    CannotRun.
     """
 
     def __init__(self, command: Sequence[str], **environment: str) -> None:
         signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        self._news = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._news.set)
         self._guard = subprocess.Popen(  # noqa: S603 - a constant
             ["/bin/sh", "-c", GUARD],
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             process_group=0,
         )
-        self._group = self._guard.pid
+        self._groups = [self._guard.pid]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - running what it is told is what it is for
-                command, env={**os.environ, **environment}, process_group=self._group
+                command, env={**os.environ, **environment}, process_group=self._guard.pid
             )
         except OSError as error:
             self._dismiss_guard()
             raise CannotRun(error, command[0]) from None
+        self._tell_guard_of_command()
         self._terminal = _have_terminal()
         if self._terminal:
-            os.tcsetpgrp(0, self._group)
+            os.tcsetpgrp(0, self._guard.pid)
             self.signal(signal.SIGCONT)  # it may have asked for the terminal a moment too early
-        self._told_to_end = False
-        self._ending = asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+        self._told_to_end = self._stopped = False
 
     def signal(self, number: int) -> None:
         """Send a signal to the command and all that it started, as far as it still runs."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._group, number)
+        for group in self._groups:
+            _send(os.killpg, group, number)
+        # Looked up after our group was told: what leaves it does so at any time.
+        left_for = self._follow()
+        if left_for == self._process.pid:
+            _send(os.killpg, left_for, number)
+        elif left_for is not None:  # a group that others made
+            _send(os.kill, self._process.pid, number)
 
     async def ended(self, *, within: float) -> int | None:
-        """Its exit code, 128 + n for signal n; None if it still runs after so many seconds."""
-        await asyncio.wait({self._ending}, timeout=within)
-        if not self._ending.done():
-            return None
-        code = self._ending.result()
-        return code if code >= 0 else 128 - code
+        """Its exit code, 128 + n for signal n; None if it still runs after so many seconds, or sooner."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._news.wait()
+        self._news.clear()
+        code = self._collect()
+        return code if code is None or code >= 0 else 128 - code
 
     def tell_to_end(self) -> None:
         """Send SIGTERM, once: a second one may break off what a program does at its end."""
@@ -90,14 +107,14 @@ class Child:
 
     async def stop(self, grace: float) -> None:
         """End whatever still runs: by SIGTERM, and what is there after `grace` seconds by SIGKILL."""
+        if self._stopped:
+            return
         self.tell_to_end()
         self._dismiss_guard()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace
-        while self._is_there() and loop.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_SECONDS)  # nobody tells when a group is gone
-        self.signal(signal.SIGKILL)
-        await self._ending
+        if not await self._gone(grace):
+            self.signal(signal.SIGKILL)
+            await self._gone(KILL_SECONDS)
+        self._stopped = True
 
     def close(self) -> None:
         """Take the terminal back, if the command had it."""
@@ -105,16 +122,56 @@ class Child:
             signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # which we get for it in the background
             os.tcsetpgrp(0, os.getpgrp())
 
-    def _is_there(self) -> bool:
-        try:
-            os.killpg(self._group, 0)
-        except ProcessLookupError:
-            return False
+    def _follow(self) -> int | None:
+        """The group for which the command has left those that we know; one that it made joins them."""
+        if self._process.returncode is not None:  # collected: its number may be another's
+            return None
+        with suppress(ProcessLookupError):
+            group = os.getpgid(self._process.pid)
+            if group not in self._groups:
+                if group == self._process.pid:
+                    self._groups.append(group)
+                return group
+        return None
+
+    def _collect(self) -> int | None:
+        """What the command's end was, if it has ended; what it leaves behind can be found no later."""
+        self._follow()
+        return self._process.poll()
+
+    async def _gone(self, within: float) -> bool:
+        """Wait until nothing of it runs any more, at most so many seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
+        while self._is_there():
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(LOOK_SECONDS)  # nobody tells when a group is gone
         return True
+
+    def _is_there(self) -> bool:
+        """Whether anything still runs. A group that is gone is forgotten: its number may be another's."""
+        running = self._collect() is None
+        self._groups = [group for group in self._groups if _send(os.killpg, group, 0)]
+        return running or bool(self._groups)
+
+    def _tell_guard_of_command(self) -> None:
+        assert self._guard.stdin is not None  # noqa: S101 - a pipe
+        with suppress(BrokenPipeError):  # the command may have ended it
+            self._guard.stdin.write(f"{self._process.pid}\n".encode())
 
     def _dismiss_guard(self) -> None:
         if self._guard.poll() is None:
             self._guard.communicate(b"go\n")
+
+
+def _send(send: Callable[[int, int], None], target: int, number: int) -> bool:
+    """Send a signal to a process or a group; whether it was there."""
+    try:
+        send(target, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class Run:

@@ -41,6 +41,7 @@ SLACK = 3.0  # seconds that a busy machine may need more
 PATIENCE = 60.0  # s: what a terminal does not show by then it never will
 
 Run = Callable[..., "subprocess.Popen[str]"]
+PidFrom = Callable[["subprocess.Popen[str]"], int]
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +90,21 @@ def finished(process: "subprocess.Popen[str]", code: int) -> tuple[str, str]:
 def line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
+
+
+@pytest.fixture
+def pid_from() -> Iterator[PidFrom]:
+    """Read the number of a process that a command has started; it is killed at the end, if it still runs."""
+    pids: list[int] = []
+
+    def pid_from(process: "subprocess.Popen[str]") -> int:
+        pids.append(int(line(process)))
+        return pids[-1]
+
+    yield pid_from
+    for pid in pids:
+        if not gone(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def soon(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -360,6 +376,64 @@ class TestLoss:
         soon(lambda: mutex.try_acquire(LLM, "bob") is not None)
         figure(f"free for the next {time.monotonic() - killed:.1f} s after")
         assert outcomes() == ["lost"]
+
+
+LEAVING = pytest.mark.parametrize("first", [("timeout", "300"), ("setsid",)], ids=lambda words: words[0])
+
+
+class TestLeaving:
+    """Commands that leave our process group at their start: what they run stays ours to stop."""
+
+    @LEAVING
+    def test_a_forced_end_stops_it(self, first: tuple[str, ...], run: Run, pid_from: PidFrom) -> None:
+        script = "trap 'echo told; exit 0' TERM; echo $$; while :; do sleep 0.05; done"
+        process = run(*first, "sh", "-c", script, **FAST)
+        pid = pid_from(process)
+        force()
+        said, complained = finished(process, os.EX_TEMPFAIL)
+        assert "told" in said
+        assert "ended by an administrator" in complained
+        assert gone(pid)
+        assert outcomes() == ["forced"]
+
+    @LEAVING
+    def test_it_is_killed_after_the_grace(self, first: tuple[str, ...], run: Run, pid_from: PidFrom) -> None:
+        script = "trap '' TERM; sleep 1000 & echo $!; echo $$; while :; do sleep 0.05; done"
+        process = run(*first, "sh", "-c", script, options=("--grace", "1"), **FAST)
+        pids = [pid_from(process), pid_from(process)]
+        force()
+        finished(process, os.EX_TEMPFAIL)
+        assert all(map(gone, pids))
+
+    @LEAVING
+    def test_sigterm_is_passed_on(self, first: tuple[str, ...], run: Run, pid_from: PidFrom) -> None:
+        script = "trap 'echo told; exit 7' TERM; echo $$; while :; do sleep 0.05; done"
+        process = run(*first, "sh", "-c", script)
+        pid_from(process)
+        process.terminate()
+        assert "told" in finished(process, 7)[0]
+        assert outcomes() == ["released"]
+
+    @LEAVING
+    def test_if_we_are_killed_so_is_it(self, first: tuple[str, ...], run: Run, pid_from: PidFrom) -> None:
+        process = run(*first, "sh", "-c", "sleep 1000 & echo $!; echo $$; wait", LEASE_TTL="60")
+        pids = [pid_from(process), pid_from(process)]
+        process.kill()
+        soon(lambda: all(map(gone, pids)), 5)
+        assert not outcomes(), "it was gone before its lease"
+
+    def test_what_it_leaves_running_ends_with_it(self, run: Run, pid_from: PidFrom) -> None:
+        process = run("setsid", "sh", "-c", "sleep 1000 >&2 & echo $!; exit 3")
+        pid = pid_from(process)
+        finished(process, 3)
+        assert gone(pid)
+
+    def test_what_goes_back_to_our_group_is_told_alone(self, run: Run) -> None:
+        script = "import os; os.setpgid(0, os.getpgid(os.getppid())); print('ready', flush=True); input()"
+        process = run(sys.executable, "-c", script, **FAST)
+        assert line(process) == "ready"
+        force()
+        assert "ended by an administrator" in finished(process, os.EX_TEMPFAIL)[1]
 
 
 SIGNALS = pytest.mark.parametrize(
