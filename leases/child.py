@@ -47,8 +47,8 @@ class Child:
 
     The command may make another group of itself, as `timeout` and `setsid` do: that is told, too. If this
     process is killed, so are they. The command has the terminal, if we had one to ourselves; then Ctrl-C is
-    its affair. It cannot be suspended by Ctrl-Z: nobody else could use the service meanwhile. Raises
-    CannotRun.
+    its affair. If others need it, too, the command reads nothing from it. It cannot be suspended by Ctrl-Z:
+    nobody else could use the service meanwhile. Raises CannotRun.
     """
 
     def __init__(self, command: Sequence[str], **environment: str) -> None:
@@ -64,15 +64,19 @@ class Child:
             process_group=0,
         )
         self._groups = [self._guard.pid]
+        self._terminal = _have_terminal()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - running what it is told is what it is for
-                command, env={**os.environ, **environment}, process_group=self._guard.pid
+                command,
+                # Who reads a terminal that is not theirs is stopped, and would keep the service for nobody.
+                stdin=subprocess.DEVNULL if os.isatty(0) and not self._terminal else None,
+                env={**os.environ, **environment},
+                process_group=self._guard.pid,
             )
         except OSError as error:
             self._dismiss_guard()
             raise CannotRun(error, command[0]) from None
         self._tell_guard_of_command()
-        self._terminal = _have_terminal()
         if self._terminal:
             os.tcsetpgrp(0, self._guard.pid)
             self.signal(signal.SIGCONT)  # it may have asked for the terminal a moment too early
@@ -89,6 +93,11 @@ class Child:
         elif left_for is not None:  # a group that others made
             _send(os.kill, self._process.pid, number)
 
+    def pass_on(self, number: int) -> None:
+        """Send a signal that asks to end; what is stopped would not hear of it."""
+        self.signal(number)
+        self.signal(signal.SIGCONT)
+
     async def ended(self, *, within: float) -> int | None:
         """Its exit code, 128 + n for signal n; None if it still runs after so many seconds, or sooner."""
         with suppress(TimeoutError):
@@ -102,8 +111,7 @@ class Child:
         """Send SIGTERM, once: a second one may break off what a program does at its end."""
         if not self._told_to_end:
             self._told_to_end = True
-            self.signal(signal.SIGTERM)
-            self.signal(signal.SIGCONT)  # what is stopped would not hear of it
+            self.pass_on(signal.SIGTERM)
 
     async def stop(self, grace: float) -> None:
         """End whatever still runs: by SIGTERM, and what is there after `grace` seconds by SIGKILL."""
@@ -228,7 +236,7 @@ class Run:
 
     def _hear(self, number: int) -> None:
         if self._child is not None:
-            self._child.signal(number)
+            self._child.pass_on(number)
         elif not self._over and self._task is not None:
             self._signal = number
             self._task.cancel()

@@ -117,10 +117,15 @@ def soon(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def gone(pid: int) -> bool:
     """Whether the process has ended; a zombie that nobody collects has."""
+    return state(pid) in (None, "Z")
+
+
+def state(pid: int) -> str | None:
+    """What the process does, in one letter as `ps` has it; None if there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return True
+        return None
 
 
 def outcomes() -> list[str]:
@@ -428,12 +433,19 @@ class TestLeaving:
         finished(process, 3)
         assert gone(pid)
 
-    def test_what_goes_back_to_our_group_is_told_alone(self, run: Run) -> None:
-        script = "import os; os.setpgid(0, os.getpgid(os.getppid())); print('ready', flush=True); input()"
-        process = run(sys.executable, "-c", script, **FAST)
-        assert line(process) == "ready"
+    def test_what_goes_back_to_our_group_is_told_alone(self, run: Run, pid_from: PidFrom) -> None:
+        process = run(sys.executable, "-c", COMING_BACK, **FAST)
+        pid_from(process)
         force()
         assert "ended by an administrator" in finished(process, os.EX_TEMPFAIL)[1]
+
+
+COMING_BACK = """
+import os, signal
+os.setpgid(0, os.getpgid(os.getppid()))
+print(os.getpid(), flush=True)
+signal.pause()
+"""
 
 
 SIGNALS = pytest.mark.parametrize(
@@ -507,14 +519,42 @@ class TestTerminal:
             assert tty.code() == 128 + signal.SIGINT
         assert not Ticket.objects.exists()
 
+    def test_with_its_output_elsewhere_the_command_reads_nothing_from_it(self, tmp_path: Path) -> None:
+        """In the background it would stop at its first word, and keep the service for nobody."""
+        with Terminal("sh", "-c", "read word; echo got $?", output=tmp_path / "out") as tty:
+            assert tty.code() == 0
+        assert (tmp_path / "out").read_text() == "got 1\n"
+
+    @pytest.mark.parametrize("end", ["ctrl-c", "SIGTERM", "hang-up"])
+    def test_a_command_that_has_stopped_hears_it_nevertheless(self, end: str, tmp_path: Path) -> None:
+        """Who asks the terminal itself, as for a password, still stops."""
+        with Terminal("sh", "-c", "echo $$; read word < /dev/tty", output=tmp_path / "out") as tty:
+            soon(lambda: (tmp_path / "out").exists() and (tmp_path / "out").read_text().endswith("\n"))
+            pid = int((tmp_path / "out").read_text())
+            soon(lambda: state(pid) == "T")
+            if end == "ctrl-c":
+                tty.write("\x03")
+                number = signal.SIGINT
+            elif end == "SIGTERM":
+                tty.terminate()
+                number = signal.SIGTERM
+            else:
+                tty.hang_up()
+                number = signal.SIGHUP
+            assert tty.code() == 128 + number
+        assert gone(pid)
+        assert outcomes() == ["released"]
+
 
 class Terminal:
-    """`lease run lightweight-llm -- COMMAND` in a terminal of its own."""
+    """`lease run lightweight-llm -- COMMAND` in a terminal of its own, its output there or in a file."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, output: Path | None = None) -> None:
         words = arguments("run", LLM, "--", *command)
         self._pid, self._fd = pty.fork()
         if self._pid == 0:
+            if output is not None:
+                os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT), 1)
             os.chdir(ROOT)
             os.execve(words[0], words, environment())  # noqa: S606
         self._code: int | None = None
@@ -526,10 +566,19 @@ class Terminal:
         if self._code is None:
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
-        os.close(self._fd)
+        if self._fd != -1:
+            os.close(self._fd)
 
     def write(self, text: str) -> None:
         os.write(self._fd, text.encode())
+
+    def terminate(self) -> None:
+        os.kill(self._pid, signal.SIGTERM)
+
+    def hang_up(self) -> None:
+        """Close the terminal, as its window does."""
+        os.close(self._fd)
+        self._fd = -1
 
     def read_until(self, text: str) -> str:
         found = ""
