@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from django.db import DatabaseError, InterfaceError
+
 from leases.exceptions import LeaseLost
 from leases.held import Held
 from leases.holding import ahold, shut_down
@@ -200,7 +202,8 @@ class Run:
     async def under_lease(self, service_id: str, owner: str, turn: Turn) -> int:
         """Wait for the service, run the command while it is held, and return the exit code.
 
-        75 if the lease was lost, whatever the command itself said; 128 + n if signal n came in the queue.
+        75 if the lease was lost, whatever the command itself said, or if the database could not be asked for
+        it; 128 + n if signal n came in the queue.
         Raises ServiceBusy, UnknownService and CannotRun.
         """
         self._check()
@@ -211,6 +214,11 @@ class Run:
         except LeaseLost as lost:
             self._say(str(lost))
             return LOST
+        except (DatabaseError, InterfaceError) as error:
+            if self._child is not None:
+                raise
+            self._say(f"The database could not be asked for {service_id}: {_first_line(error)}.")
+            return os.EX_TEMPFAIL
         except asyncio.CancelledError:
             if self._signal is None:
                 raise
@@ -263,6 +271,12 @@ class Run:
             await self._child.stop(self._grace)
             self._child.close()
         await shut_down(SHUT_DOWN_SECONDS)
+
+
+def _first_line(error: Exception) -> str:
+    """What a database says at length, and with advice."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].strip().removesuffix(".")
 
 
 def _have_terminal() -> bool:

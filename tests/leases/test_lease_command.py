@@ -196,6 +196,12 @@ class TestRun:
         operations.disable(LLM, actor="ops", note="Back at noon.")
         assert finished(run("echo", "ran"), os.EX_TEMPFAIL) == ("", "Back at noon.\n")
 
+    def test_a_database_that_does_not_answer_is_said(self, run: Run, tmp_path: Path) -> None:
+        process = run("echo", "ran", DATABASE_URL=f"sqlite:///{tmp_path}/none/db.sqlite3")
+        said, complained = finished(process, os.EX_TEMPFAIL)
+        assert said == ""
+        assert complained == f"The database could not be asked for {LLM}: unable to open database file.\n"
+
     def test_an_unknown_service_is_a_mistake(self) -> None:
         for words in (
             ("run", "nothing", "--", "true"),
