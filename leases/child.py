@@ -162,8 +162,20 @@ class Child:
     def _is_there(self) -> bool:
         """Whether anything still runs. A group that is gone is forgotten: its number may be another's."""
         running = self._collect() is None
+        if not running:
+            self._collect_orphans()
         self._groups = [group for group in self._groups if _send(os.killpg, group, 0)]
         return running or bool(self._groups)
+
+    def _collect_orphans(self) -> None:
+        """As the first process of a container we get them: until they are collected, their group is there.
+
+        Only once the command and the guard, our own children in these groups, are collected.
+        """
+        for group in self._groups:
+            with suppress(ChildProcessError):
+                while os.waitpid(-group, os.WNOHANG)[0]:
+                    pass
 
     def _tell_guard_of_command(self) -> None:
         assert self._guard.stdin is not None  # noqa: S101 - a pipe

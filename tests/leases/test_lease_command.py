@@ -249,6 +249,15 @@ class TestRun:
         assert diary.read_text() == "end\nbegin\n"
         assert outcomes() == ["released", "released"]
 
+    @pytest.mark.parametrize("first", [(), ("setsid",)], ids=["in our group", "in its own"])
+    def test_as_the_first_process_of_a_container_it_waits_for_no_zombie(self, first: tuple[str, ...]) -> None:
+        command = (*first, "sh", "-c", "sleep 1000 & exit 3")
+        words = arguments("run", LLM, "--grace", "300", "--", *command)
+        process = subprocess.run(
+            [sys.executable, "-c", ADOPTING, *words], cwd=ROOT, env=environment(), timeout=60, check=False
+        )
+        assert process.returncode == 3
+
     async def test_it_waits_behind_a_chat_on_the_site(self, run: Run) -> None:
         answers = Answers()
         async with ScriptedEngineServer({CHAT: answers}) as engine, site(engine.base_url) as client:
@@ -260,6 +269,14 @@ class TestRun:
                 await next_event(stream, "done")
             assert (await asyncio.to_thread(finished, process, 0))[0] == "ran\n"
         assert await query(outcomes) == ["released", "released"]
+
+
+# PR_SET_CHILD_SUBREAPER: orphans come to this process, as they do to the first one.
+ADOPTING = """
+import ctypes, os, sys
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 DIARY = 'echo "begin $$" >> "$0"; read word; echo "end $$" >> "$0"'
