@@ -44,6 +44,16 @@ class CannotRun(Exception):  # noqa: N818 - what it is, in the words of its mess
         self.code = 127 if missing else 126
 
 
+class CannotStop(Exception):  # noqa: N818
+    """Something of the command runs on, whatever was done."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The command, or something that it started, could not be stopped and may still use the service: "
+            "it runs as another user, or hangs."
+        )
+
+
 class Child:
     """A running command in a process group of its own, so that all that it starts can be told to end.
 
@@ -84,21 +94,27 @@ class Child:
             self.signal(signal.SIGCONT)  # it may have asked for the terminal a moment too early
         self._told_to_end = self._stopped = False
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the command and all that it started, as far as it still runs."""
-        for group in self._groups:
-            _send(os.killpg, group, number)
+    def signal(self, number: int) -> bool:
+        """Send a signal to the command and all that it started, as far as it still runs.
+
+        False if some of it may not be told by us: it runs as another user.
+        """
+        told = [_send(os.killpg, group, number) for group in self._groups]
+        own = self._process.pid
         # Looked up after our group was told: what leaves it does so at any time.
         left_for = self._follow()
-        if left_for == self._process.pid:
-            _send(os.killpg, left_for, number)
-        elif left_for is not None:  # a group that others made
-            _send(os.kill, self._process.pid, number)
+        if left_for == own:
+            told.append(_send(os.killpg, own, number))
+        elif self._process.returncode is None:
+            # Told alone in a group that others made; in ours only asked whether it could be told.
+            told.append(_send(os.kill, own, 0 if left_for is None else number))
+        return all(told)
 
-    def pass_on(self, number: int) -> None:
-        """Send a signal that asks to end; what is stopped would not hear of it."""
-        self.signal(number)
+    def pass_on(self, number: int) -> bool:
+        """Send a signal that asks to end, as `signal` does; what is stopped would not hear of it."""
+        told = self.signal(number)
         self.signal(signal.SIGCONT)
+        return told
 
     async def ended(self, *, within: float) -> int | None:
         """Its exit code, 128 + n for signal n; None if it still runs after so many seconds, or sooner."""
@@ -116,15 +132,18 @@ class Child:
             self.pass_on(signal.SIGTERM)
 
     async def stop(self, grace: float) -> None:
-        """End whatever still runs: by SIGTERM, and what is there after `grace` seconds by SIGKILL."""
+        """End whatever still runs: by SIGTERM, and what is there after `grace` seconds by SIGKILL.
+
+        Raises CannotStop, the first time.
+        """
         if self._stopped:
             return
         self.tell_to_end()
         self._dismiss_guard()
-        if not await self._gone(grace):
-            self.signal(signal.SIGKILL)
-            await self._gone(KILL_SECONDS)
+        gone = await self._gone(grace)
         self._stopped = True
+        if not gone and not await self._killed():
+            raise CannotStop
 
     def close(self) -> None:
         """Take the terminal back, if the command had it."""
@@ -149,6 +168,12 @@ class Child:
         self._follow()
         return self._process.poll()
 
+    async def _killed(self) -> bool:
+        """Send SIGKILL; whether that was the end of it, but for zombies that nobody collects."""
+        if self.signal(signal.SIGKILL) and await self._gone(KILL_SECONDS):
+            return True
+        return self.signal(signal.SIGKILL) and self._process.returncode is not None
+
     async def _gone(self, within: float) -> bool:
         """Wait until nothing of it runs any more, at most so many seconds."""
         loop = asyncio.get_running_loop()
@@ -164,7 +189,7 @@ class Child:
         running = self._collect() is None
         if not running:
             self._collect_orphans()
-        self._groups = [group for group in self._groups if _send(os.killpg, group, 0)]
+        self._groups = [group for group in self._groups if _exists(group)]
         return running or bool(self._groups)
 
     def _collect_orphans(self) -> None:
@@ -188,11 +213,23 @@ class Child:
 
 
 def _send(send: Callable[[int, int], None], target: int, number: int) -> bool:
-    """Send a signal to a process or a group; whether it was there."""
+    """Send a signal to a process or a group, if it is there; False if it is another user's."""
     try:
         send(target, number)
     except ProcessLookupError:
+        pass
+    except PermissionError:
         return False
+    return True
+
+
+def _exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
     return True
 
 
@@ -214,12 +251,19 @@ class Run:
     async def under_lease(self, service_id: str, owner: str, turn: Turn) -> int:
         """Wait for the service, run the command while it is held, and return the exit code.
 
-        75 if the lease was lost, whatever the command itself said, or if the database could not be asked for
-        it; 128 + n if signal n came in the queue.
+        75 if the lease was lost, whatever the command itself said, if the database could not be asked for it,
+        or if the command could not be stopped; 128 + n if signal n came in the queue.
         Raises ServiceBusy, UnknownService and CannotRun.
         """
         self._check()
         self._listen()
+        try:
+            return await self._in_turn(service_id, owner, turn)
+        except CannotStop as error:
+            self._say(str(error))
+            return os.EX_TEMPFAIL
+
+    async def _in_turn(self, service_id: str, owner: str, turn: Turn) -> int:
         try:
             async with ahold(service_id, owner, turn) as held:
                 return await self._work(held)
@@ -256,7 +300,8 @@ class Run:
 
     def _hear(self, number: int) -> None:
         if self._child is not None:
-            self._child.pass_on(number)
+            if not self._child.pass_on(number):
+                self._say("The command runs as another user: the signal could not be passed on to it.")
         elif not self._over and self._task is not None:
             self._signal = number
             self._task.cancel()
@@ -279,10 +324,13 @@ class Run:
         return code
 
     async def _clear_up(self) -> None:
-        if self._child is not None:
-            await self._child.stop(self._grace)
-            self._child.close()
-        await shut_down(SHUT_DOWN_SECONDS)
+        try:
+            if self._child is not None:
+                await self._child.stop(self._grace)
+        finally:
+            if self._child is not None:
+                self._child.close()
+            await shut_down(SHUT_DOWN_SECONDS)
 
 
 def _first_line(error: Exception) -> str:

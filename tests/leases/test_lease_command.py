@@ -435,11 +435,10 @@ class TestLeaving:
 
     @LEAVING
     def test_sigterm_is_passed_on(self, first: tuple[str, ...], run: Run, pid_from: PidFrom) -> None:
-        script = "trap 'echo told; exit 7' TERM; echo $$; while :; do sleep 0.05; done"
-        process = run(*first, "sh", "-c", script)
+        process = run(*first, sys.executable, "-c", LISTENING)
         pid_from(process)
         process.terminate()
-        assert "told" in finished(process, 7)[0]
+        assert finished(process, 7)[0] == "told\n"
         assert outcomes() == ["released"]
 
     @LEAVING
@@ -462,6 +461,55 @@ class TestLeaving:
         force()
         assert "ended by an administrator" in finished(process, os.EX_TEMPFAIL)[1]
 
+
+class TestAnotherUsers:
+    """Commands that run as another user, as of a setuid program: nobody may tell them anything."""
+
+    SCRIPT = "echo $$; exec sleep 1000 > /dev/null 2>&1"
+
+    def test_what_cannot_be_stopped_is_said(self, pid_from: PidFrom) -> None:
+        words = arguments("run", LLM, "--grace", "0.1", "--", "sh", "-c", self.SCRIPT)
+        with subprocess.Popen(
+            [words[0], "-c", FORBIDDEN, *words[1:]],
+            cwd=ROOT,
+            env=environment(**FAST),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            pid = pid_from(process)
+            process.terminate()
+            assert process.stderr is not None
+            assert "could not be passed on" in process.stderr.readline()
+            force()
+            complained = finished(process, os.EX_TEMPFAIL)[1]
+        assert [line.split(".")[0] for line in complained.splitlines()] == [
+            "Your session was ended by an administrator",
+            "The command, or something that it started, could not be stopped and may still use the service: "
+            "it runs as another user, or hangs",
+        ]
+        assert not gone(pid)
+
+
+FORBIDDEN = """
+import os, runpy, sys
+def forbidden(target, number):
+    raise PermissionError
+os.kill = os.killpg = forbidden
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+LISTENING = """
+import os, signal
+def told(*_):
+    os.write(1, b"told\\n")
+    os._exit(7)  # `timeout` tells it again
+signal.signal(signal.SIGTERM, told)
+print(os.getpid(), flush=True)
+while True:
+    signal.pause()
+"""
 
 COMING_BACK = """
 import os, signal
