@@ -1,7 +1,7 @@
 """Who is asking: the one string by which leases, documents and conversations know their owner.
 
 A logged-in user is "user:ID", by cookie or by token alike; a command of `manage.py lease run` is
-"command:HOST:PID". Anybody else is "browser:RANDOM", kept in
+"command:HOST:PID:RANDOM". Anybody else is "browser:RANDOM", kept in
 their session. It is not the session's key: that is a secret, and it changes when they sign in.
 """
 
@@ -48,7 +48,7 @@ def settle_owner(request: HttpRequest | Request) -> str:
 PASSING = "passing:"
 COMMAND = "command:"
 USER = "user:"
-HOST_MAX = 60  # characters: an owner has at most 80
+HOST_MAX = 56  # characters: an owner has at most 80
 SHOWN_OF_RANDOM = 8  # characters: enough to tell two visitors apart
 
 
@@ -58,8 +58,11 @@ def passing_owner() -> str:
 
 
 def command_owner() -> str:
-    """The owner that a command of this process has; it says where to find it."""
-    return f"{COMMAND}{gethostname()[:HOST_MAX]}:{getpid()}"
+    """A new owner for one command of this process; it says where to find it.
+
+    Containers may share the host's name, and number their processes alike.
+    """
+    return f"{COMMAND}{gethostname()[:HOST_MAX]}:{getpid()}:{uuid4().hex[:6]}"
 
 
 def may_come_back(owner: str) -> bool:
