@@ -18,6 +18,7 @@ from leases.turn import Turn
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOST = os.EX_TEMPFAIL
 LOOK_SECONDS = 0.05  # how often to look whether a group that was told to end is gone
+LOOK_AGAIN_SECONDS = 0.5  # how long a command that left our group may be without the terminal
 KILL_SECONDS = 5.0  # from SIGKILL until all should be gone
 SHUT_DOWN_SECONDS = 5.0
 
@@ -77,6 +78,7 @@ class Child:
         )
         self._groups = [self._guard.pid]
         self._terminal = _have_terminal()
+        self._told_to_end = self._stopped = False
         try:
             self._process = subprocess.Popen(  # noqa: S603 - running what it is told is what it is for
                 command,
@@ -89,10 +91,7 @@ class Child:
             self._dismiss_guard()
             raise CannotRun(error, command[0]) from None
         self._tell_guard_of_command()
-        if self._terminal:
-            os.tcsetpgrp(0, self._guard.pid)
-            self.signal(signal.SIGCONT)  # it may have asked for the terminal a moment too early
-        self._told_to_end = self._stopped = False
+        self._give_terminal_to(self._guard.pid)
 
     def signal(self, number: int) -> bool:
         """Send a signal to the command and all that it started, as far as it still runs.
@@ -118,6 +117,8 @@ class Child:
 
     async def ended(self, *, within: float) -> int | None:
         """Its exit code, 128 + n for signal n; None if it still runs after so many seconds, or sooner."""
+        if self._terminal:  # a group that the command makes is noticed when we look
+            within = min(within, LOOK_AGAIN_SECONDS)
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._news.wait()
@@ -147,9 +148,7 @@ class Child:
 
     def close(self) -> None:
         """Take the terminal back, if the command had it."""
-        if self._terminal:
-            signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # which we get for it in the background
-            os.tcsetpgrp(0, os.getpgrp())
+        self._give_terminal_to(os.getpgrp())
 
     def _follow(self) -> int | None:
         """The group for which the command has left those that we know; one that it made joins them."""
@@ -160,8 +159,17 @@ class Child:
             if group not in self._groups:
                 if group == self._process.pid:
                     self._groups.append(group)
+                    self._give_terminal_to(group)
                 return group
         return None
+
+    def _give_terminal_to(self, group: int) -> None:
+        """Let it read the terminal and hear Ctrl-C, if the terminal was ours to give."""
+        if self._terminal:
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # which we get for it in the background
+            with suppress(OSError):  # hung up, or the group is of another session
+                os.tcsetpgrp(0, group)
+                os.killpg(group, signal.SIGCONT)  # it may have asked for the terminal a moment too early
 
     def _collect(self) -> int | None:
         """What the command's end was, if it has ended; what it leaves behind can be found no later."""

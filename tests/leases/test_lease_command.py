@@ -501,12 +501,17 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 LISTENING = """
-import os, signal
+import os, signal, sys
 def told(*_):
     os.write(1, b"told\\n")
     os._exit(7)  # `timeout` tells it again
 signal.signal(signal.SIGTERM, told)
-print(os.getpid(), flush=True)
+signal.signal(signal.SIGINT, told)
+if sys.stdin.isatty():
+    print("hello", flush=True)
+    print("got", input(), flush=True)
+else:
+    print(os.getpid(), flush=True)
 while True:
     signal.pause()
 """
@@ -580,6 +585,16 @@ class TestTerminal:
             tty.write("\x03")
             assert tty.read_until("told").count("told") == 1
             assert tty.code() == 9
+        assert outcomes() == ["released"]
+
+    def test_a_command_that_makes_a_group_of_its_own_has_it_too(self) -> None:
+        with Terminal("timeout", "300", sys.executable, "-c", LISTENING) as tty:
+            tty.read_until("hello")
+            tty.write("word\n")
+            tty.read_until("got word")
+            tty.write("\x03")
+            tty.read_until("told")
+            assert tty.code() == 7
         assert outcomes() == ["released"]
 
     def test_ctrl_c_in_the_queue_leaves_it(self) -> None:
