@@ -443,8 +443,11 @@ class TestLeaving:
 
     @LEAVING
     def test_if_we_are_killed_so_is_it(self, first: tuple[str, ...], run: Run, pid_from: PidFrom) -> None:
-        process = run(*first, "sh", "-c", "sleep 1000 & echo $!; echo $$; wait", LEASE_TTL="60")
+        script = "trap 'echo told' INT; sleep 1000 & echo $!; echo $$; while :; do wait; done"
+        process = run(*first, "sh", "-c", script, LEASE_TTL="60")
         pids = [pid_from(process), pid_from(process)]
+        process.send_signal(signal.SIGINT)
+        assert line(process) == "told", "by then the guard knows of the command"
         process.kill()
         soon(lambda: all(map(gone, pids)), 5)
         assert not outcomes(), "it was gone before its lease"
@@ -502,9 +505,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 LISTENING = """
 import os, signal, sys
-def told(*_):
+def told(number, _):
+    signal.signal(number, signal.SIG_IGN)  # `timeout` tells it again
     os.write(1, b"told\\n")
-    os._exit(7)  # `timeout` tells it again
+    os._exit(7)
 signal.signal(signal.SIGTERM, told)
 signal.signal(signal.SIGINT, told)
 if sys.stdin.isatty():
