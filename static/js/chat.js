@@ -266,7 +266,7 @@ async function send(message, replaced = null) {
 
   async function settle() {
     prose.classList.remove("dots");
-    if (conversation) forgetAsked(conversation);
+    if (askedOf(conversation)?.ours) forgetAsked(conversation); // another tab may have taken it over
     showPlace(answer, null);
     asking = null;
     busy(false);
@@ -314,11 +314,11 @@ async function awaitKept({ message, before }) {
 async function takeUp() {
   const asked = conversation && askedOf(conversation);
   if (!asked || isThere(asked) || asked.late) {
-    if (asked) forgetAsked(conversation, asked.tab);
+    if (asked) forgetAsked(conversation);
     if (asked && !isThere(asked)) giveBack(asked.message);
   } else if (!asked.begun) {
     await send(asked.message, asked.replaces && said.querySelector(`[data-id="${asked.replaces}"]`));
-  } else if (asked.tab === sessionStorage.tab) {
+  } else if (asked.ours) {
     await awaitKept(asked).catch((error) => toast(error.message, "error"));
   }
   if (!asking) box.focus({ preventScroll: true });

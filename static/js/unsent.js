@@ -4,7 +4,7 @@ const DRAFT = "draft:";
 const ASKED = "asked:";
 const COME_BACK_WITHIN = 600_000; // ms: a question that is asked by itself much later would surprise
 
-sessionStorage.tab ??= Math.random().toString(36).slice(2); // a reloaded page is the same tab
+const tab = () => (sessionStorage.tab ??= Math.random().toString(36).slice(2)); // of a reloaded page it is the same
 
 function keep(key, value) {
   try {
@@ -23,22 +23,19 @@ export function keepDraft(conversation, text) {
 }
 
 /**
- * The question on its way: its `message`, whether its answer has begun, and the id of the last message `before`
- * it. Null if there is none; `late` if it was left a long time ago.
+ * The question on its way: its `message`, whether its answer has `begun`, the id of the last message `before` it, and
+ * what it `replaces`. Null if there is none; `late` if it was left a long time ago, `ours` if in this tab.
  */
 export function askedOf(conversation) {
   const kept = JSON.parse(localStorage.getItem(ASKED + conversation));
-  return kept && { ...kept, late: Date.now() - kept.at > COME_BACK_WITHIN };
+  return kept && { ...kept, late: Date.now() - kept.at > COME_BACK_WITHIN, ours: kept.tab === tab() };
 }
 
 export function keepAsked(conversation, question) {
-  keep(ASKED + conversation, JSON.stringify({ ...question, tab: sessionStorage.tab, at: Date.now() }));
+  keep(ASKED + conversation, JSON.stringify({ ...question, tab: tab(), at: Date.now() }));
 }
 
-/** It is settled, unless another tab has taken it over. */
-export function forgetAsked(conversation, tab = sessionStorage.tab) {
-  if (askedOf(conversation)?.tab === tab) localStorage.removeItem(ASKED + conversation);
-}
+export const forgetAsked = (conversation) => localStorage.removeItem(ASKED + conversation);
 
 /** Whoever comes next to this browser is somebody else. */
 export function forgetEverything() {

@@ -297,7 +297,7 @@ class TestViewer:
     def test_the_text_is_there_once_and_whole(self, client: Client) -> None:
         document = paste(client, content=LEAVE * 20)
         html = client.get(address(document)).content.decode()
-        shown = re.search(r'<div class="text">(.*?)</div>', html, re.DOTALL)
+        shown = re.search(r'<div class="text"[^>]*>(.*?)</div>', html, re.DOTALL)
         assert shown
         assert unescape(re.sub(r"<[^>]*>", "", shown[1])) == document.text
         assert '<span class="head" role="heading" aria-level="4">## Leave</span>' in shown[1]
