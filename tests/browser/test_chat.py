@@ -17,6 +17,7 @@ from chat.models import Conversation, Message, Role
 from documents.models import Document
 from leases import mutex
 from leases.models import Hold, Lease, Ticket
+from tests.browser.conftest import forgive
 from tests.chat.scripted_engine_server import Call, ScriptedEngineServer
 from tests.documents.files import pdf
 from tests.server import PRODUCTION, running_server
@@ -485,7 +486,7 @@ class TestTiming:
         page.get_by_role("button", name="Edit").click()
         expect(page.locator(".toast")).to_have_count(2)
         assert database(lambda: Message.objects.filter(content="second").exists())
-        faults[:] = [fault for fault in faults if "status of 404" not in fault]
+        forgive(faults, 404)
 
     def test_a_lost_connection_is_told_and_nothing_is_lost(self, page: Page, faults: list[str]) -> None:
         page.goto("/")

@@ -10,6 +10,7 @@ from playwright.sync_api import Dialog, FilePayload, Locator, Page, expect
 from documents.models import Chunk, Document
 from leases import mutex
 from leases.models import Lease, Service
+from tests.browser.conftest import forgive
 from tests.documents import files
 
 VECTORS = "vector-convert"
@@ -67,11 +68,6 @@ def drop(page: Page, name: str, content: str) -> None:
     page.dispatch_event("#drop", "dragover", {"dataTransfer": transfer})
     expect(page.locator("#drop[data-over]")).to_be_visible()
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
-
-
-def forgive(faults: list[str], status: int) -> None:
-    """Chromium complains of every answer that is an error; one was expected."""
-    faults[:] = [fault for fault in faults if f"status of {status}" not in fault]
 
 
 def hold(database: Database, owner: str = "somebody") -> mutex.Grant:
