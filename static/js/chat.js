@@ -358,18 +358,24 @@ function explain(error, answer, text, message, started) {
 
 /** The server's ids of what was said, so that it can be edited; and the title that it chose. */
 async function synchronise() {
+  const last = said.lastElementChild;
   const kept = await ask(`/api/conversations/${conversation}`);
+  if (said.lastElementChild !== last) return; // more was asked meanwhile, and its end comes here again
   nameIt(kept.title || "New conversation");
-  const elements = [...said.querySelectorAll(".message")];
-  const known = new Set(elements.map(({ dataset }) => dataset.id));
+  const known = new Set([...said.querySelectorAll("[data-id]")].map(({ dataset }) => dataset.id));
   const messages = kept.messages.filter(({ id }) => !known.has(String(id)));
-  let at = messages.length;
-  for (const element of elements.filter(({ dataset }) => !dataset.id).reverse()) {
-    const role = element.classList.contains("user") ? "user" : "assistant";
-    const message = messages[at - 1];
-    if (message?.role !== role || (role === "user" && message.content !== element.text)) continue;
-    element.dataset.id = message.id;
-    at -= 1;
+  for (const question of [...said.querySelectorAll(".message.user:not([data-id])")].reverse()) {
+    const answer = question.nextElementSibling;
+    const begun = answer.text.trim();
+    if (!begun) continue; // nothing of it was kept
+    const at = messages.findLastIndex(
+      ({ role, content }, n) =>
+        role === "user" && content === question.text && messages[n + 1]?.content.startsWith(begun),
+    );
+    if (at < 0) continue; // it is still being kept
+    question.dataset.id = messages[at].id;
+    answer.dataset.id = messages[at + 1].id;
+    messages.length = at;
   }
 }
 

@@ -442,6 +442,36 @@ class TestTiming:
         expect(page.locator(".message")).to_have_count(4)
         assert database(Message.objects.count) == 4
 
+    def test_ids_that_come_late_are_not_those_of_the_next_question(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        held: list[Callable[[], None]] = []
+
+        def hold(route: Route) -> None:
+            if route.request.method == "GET" and not held:
+                response = route.fetch()
+                held.append(lambda: route.fulfill(response=response))
+            else:
+                route.continue_()
+
+        slow.finish.set()
+        page.route("**/api/conversations/*", hold)
+        page.goto("/")
+        send(page, "hello")
+        answered(page)
+        grant = database(mutex.acquire, LLM, "somebody")
+        send(page, "hello")
+        expect(page.locator(".waiting")).to_be_visible()
+        with page.expect_response("**/api/conversations/*"):
+            held[0]()
+        page.get_by_role("button", name="Leave the queue").click()
+        answered(page)
+        database(mutex.release, grant)
+        page.get_by_role("button", name="Retry").nth(1).click()
+        expect(page.locator(".message")).to_have_count(4)
+        answered(page)
+        until(lambda: database(Message.objects.count) == 4)
+
     def test_an_answer_stays_until_there_is_another(
         self, page: Page, slow: Slow, database: Callable[..., Any]
     ) -> None:

@@ -646,10 +646,10 @@ async def test_a_late_next_token_in_spite_of_signs_of_life() -> None:
             await asyncio.sleep(0.02)
 
     async with ScriptedEngineServer({CHAT: script}) as server:
-        answer = engine_of(server, timeout=0.2).generate(user("Hi"), max_tokens=9, temperature=0)
+        answer = engine_of(server, timeout=2.0).generate(user("Hi"), max_tokens=9, temperature=0)
         assert await anext(answer) == "one"
         with pytest.raises(EngineTimeout):
-            await asyncio.wait_for(anext(answer), 5)
+            await asyncio.wait_for(anext(answer), 20)
         await asyncio.wait_for(server.calls[0].hung_up.wait(), 2)
 
 
@@ -657,14 +657,14 @@ async def test_a_model_at_work_is_waited_for() -> None:
     async def script(call: Call) -> None:
         await call.begin()
         for _ in range(4):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.4)
             await call.event({"choices": [{"delta": {"reasoning_content": "hm"}}]})
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.4)
             await call.event({"choices": [], "prompt_progress": {"processed": 1}})
         await call.event(token("done", "stop"))
 
     async with ScriptedEngineServer({CHAT: script}) as server:
-        pieces, _ = await ask(engine_of(server, timeout=0.5), user("Hi"))
+        pieces, _ = await ask(engine_of(server, timeout=2.0), user("Hi"))
         assert pieces == ["done"]
 
 
