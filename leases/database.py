@@ -7,7 +7,7 @@ waits for a model would keep it for minutes, and a dozen of them would use up th
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -55,16 +55,17 @@ class Together(Generic[T]):
         self._function = function
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="together")
         self._lock = threading.Lock()
-        self._next: Future[T] | None = None
+        self._next: asyncio.Future[T] | None = None
 
     async def ask(self) -> T:
         """The answer of the next time, or the error that it ended in."""
+        loop = asyncio.get_running_loop()
         with self._lock:
-            if self._next is None:
-                self._next = self._thread.submit(self._once)
+            if self._next is None or self._next.get_loop() is not loop:
+                self._next = loop.run_in_executor(self._thread, self._once)
             future = self._next
         # Whoever goes away meanwhile takes nothing from the others.
-        return await asyncio.shield(asyncio.wrap_future(future))
+        return await asyncio.shield(future)
 
     def _once(self) -> T:
         with self._lock:

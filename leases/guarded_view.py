@@ -36,7 +36,7 @@ class GuardedView(OwnedView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        self.wait = wait_of(request.headers.get("Prefer", ""))
+        self.wait = wait_of(request.META.get("HTTP_PREFER", ""))
 
     async def answer(self, work: Callable[[Turn], Awaitable[dict[str, Any]]]) -> HttpResponseBase:
         """Do the work in its turn, and answer with the body that it returns.
@@ -70,7 +70,7 @@ class GuardedView(OwnedView):
         return final
 
     def _wants_events(self) -> bool:
-        if "text/" not in self.request.headers.get("Accept", "").lower():
+        if "text/" not in self.request.META.get("HTTP_ACCEPT", "").lower():
             return False  # sooner than by looking at all of it
         preferred: str | None = self.request._request.get_preferred_type(["application/json", EVENTS])
         return preferred == EVENTS

@@ -72,3 +72,21 @@ async def test_an_error_is_everybodys_who_asked_and_nobodys_afterwards() -> None
 def test_it_serves_one_event_loop_after_another() -> None:
     together = Together(lambda: 1)
     assert [asyncio.run(together.ask()) for _ in range(2)] == [1, 1]
+
+
+def test_a_loop_that_ends_before_its_answer_leaves_nothing_for_the_next() -> None:
+    gate = Gate()
+    together = Together(gate)
+
+    async def leave() -> None:
+        await asking(together, 1)
+        await gate.has_begun()
+        await asking(together, 1)  # which has not begun
+
+    async def come() -> int:
+        (asked,) = await asking(together, 1)
+        gate.open.release(3)
+        return await asyncio.wait_for(asked, 10)
+
+    asyncio.run(leave())
+    assert asyncio.run(come()) == 3
