@@ -16,6 +16,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """What this owner may see, and the only way by which a request reaches a conversation."""
         return self.none() if owner is None else self.filter(owner=owner)
 
+    def begun(self) -> "ConversationQuerySet":
+        """Those with a title: the first exchange gives one, if nobody did before."""
+        return self.exclude(title="")
+
     def matching(self, words: str) -> "ConversationQuerySet":
         """Those in whose title or messages the words stand."""
         said = Message.objects.filter(conversation=models.OuterRef("pk"), content__icontains=words)

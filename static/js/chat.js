@@ -13,6 +13,7 @@ const { conversation: opened, documents: ticked } = JSON.parse($("state").textCo
 
 let conversation = opened;
 let asking = null; // the AbortController of the question on its way
+let edited = null; // the question in whose place the one in the box will be asked
 let leaving = false; // the page is going away: its requests break off, and nobody gave anything up
 const box = $("message");
 const said = $("said");
@@ -219,6 +220,7 @@ async function send(message, replaced = null) {
   try {
     await begin();
     write(box.value.trim() === message ? "" : box.value); // a retry leaves alone what is being written
+    if (replaced && edited === replaced) setEdited(null);
     keepAsked(conversation, { message, before, replaces, begun: false });
     const documents = [...chosen];
     const about = documents.length && { documentIds: documents };
@@ -260,6 +262,10 @@ async function send(message, replaced = null) {
   function bringBack(error) {
     for (const element of [question, answer]) element.remove();
     for (const element of old.splice(0)) element.hidden = false;
+    if (message !== replaced.text) {
+      giveBack(message);
+      setEdited(replaced);
+    }
     if (error.name === "AbortError") toast("The answer that was there stays.");
     else toast(error.message, error.body?.serviceUnavailable ? "busy" : "error");
   }
@@ -271,6 +277,7 @@ async function send(message, replaced = null) {
     asking = null;
     busy(false);
     for (const element of old) element.remove();
+    if (edited && !said.contains(edited)) setEdited(null);
     following(() => {
       addTools(question, "user");
       addTools(answer, "assistant");
@@ -361,7 +368,7 @@ async function synchronise() {
   const last = said.lastElementChild;
   const kept = await ask(`/api/conversations/${conversation}`);
   if (said.lastElementChild !== last) return; // more was asked meanwhile, and its end comes here again
-  nameIt(kept.title || "New conversation");
+  if (kept.title) nameIt(kept.title); // else nothing was said in it yet
   const known = new Set([...said.querySelectorAll("[data-id]")].map(({ dataset }) => dataset.id));
   const messages = kept.messages.filter(({ id }) => !known.has(String(id)));
   for (const question of [...said.querySelectorAll(".message.user:not([data-id])")].reverse()) {
@@ -379,50 +386,19 @@ async function synchronise() {
   }
 }
 
-/** Takes back a message and what follows it; meanwhile nothing else is taken back, or said after it. */
-async function forgetFrom(first) {
-  said.inert = true;
-  try {
-    // Its id may still be on its way here; a message that was never kept has none.
-    if (!first.dataset.id && conversation) await synchronise();
-    if (first.dataset.id) {
-      await ask(`/api/conversations/${conversation}/messages/${first.dataset.id}`, { method: "DELETE" });
-    }
-    while (first.nextElementSibling?.classList.contains("message")) first.nextElementSibling.remove();
-    first.remove();
-  } finally {
-    said.inert = false;
-  }
-}
+// -- saying it again ------------------------------------------------------------------------------
 
-/** Whether a message may be taken back although more was said after its answer. */
-async function mayForget(question) {
+/** Whether a question may be replaced although more was said after its answer. */
+async function mayReplace(question) {
   let next = question.nextElementSibling;
   while (next && !next.classList.contains("user")) next = next.nextElementSibling;
-  const asks = "What was said after it is taken back, too, and cannot be brought back. Go on?";
-  return !next || confirmed(asks, "Take it back");
+  const asks = "What was said after it is replaced, too, and cannot be brought back. Go on?";
+  return !next || confirmed(asks, "Replace it");
 }
 
-async function edit(element) {
-  if (asking || !(await mayForget(element))) return;
-  if (box.value && !(await confirmed("Your unsent message would be replaced. Go on?", "Replace it"))) return;
-  const { text } = element;
-  const written = box.value;
-  try {
-    await forgetFrom(element);
-    if (box.value === written) write(text);
-    else giveBack(text); // somebody went on writing meanwhile
-    box.focus();
-  } catch (error) {
-    toast(error.message, "error");
-  }
-}
-
-async function retry(element) {
-  if (asking) return;
-  let question = element.previousElementSibling;
-  while (question && !question.classList.contains("user")) question = question.previousElementSibling;
-  if (!question || !(await mayForget(question))) return;
+/** Ask the message in the place of the question and of all that was said after it. */
+async function replace(question, message) {
+  if (asking || said.inert || !(await mayReplace(question))) return;
   said.inert = true;
   try {
     if (!question.dataset.id && conversation) await synchronise(); // its id may still be on its way here
@@ -431,7 +407,36 @@ async function retry(element) {
   } finally {
     said.inert = false;
   }
-  await send(question.text, question);
+  await send(message, question);
+}
+
+async function retry(element) {
+  let question = element.previousElementSibling;
+  while (question && !question.classList.contains("user")) question = question.previousElementSibling;
+  if (question) await replace(question, question.text);
+}
+
+async function edit(element) {
+  if (asking) return;
+  if (box.value && !(await confirmed("Your unsent message would be replaced. Go on?", "Replace it"))) return;
+  write(element.text);
+  setEdited(element);
+  box.focus({ preventScroll: true });
+}
+
+/** What is in the box is to take the place of this message; of none, what is in the box is new. */
+function setEdited(element) {
+  edited?.classList.remove("edited");
+  edited = element;
+  edited?.classList.add("edited");
+  $("editing").hidden = !edited;
+  if (edited) announce($("editing").querySelector("span").textContent);
+}
+
+function stopEditing() {
+  write("");
+  setEdited(null);
+  box.focus({ preventScroll: true });
 }
 
 // -- the conversation itself ------------------------------------------------------------------------
@@ -467,9 +472,13 @@ $("delete").addEventListener("click", async () => {
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const message = box.value.trim().normalize("NFC"); // as the server keeps it
-  if (message) send(message);
+  if (!message) return;
+  if (edited) replace(edited, message);
+  else send(message);
 });
+$("stop-editing").addEventListener("click", stopEditing);
 box.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && edited) stopEditing();
   if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
   event.preventDefault();
   $("composer").requestSubmit();

@@ -37,6 +37,12 @@ def send(page: Page, message: str) -> None:
     page.get_by_label("Your message").press("Enter")
 
 
+def said(database: Callable[..., Any]) -> list[str]:
+    """What the database keeps of everybody's conversations, in its order."""
+    contents: list[str] = database(lambda: list(Message.objects.values_list("content", flat=True)))
+    return contents
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
@@ -349,7 +355,9 @@ class TestTiming:
         )
         expect(page.locator(".message")).to_have_count(0)
 
-    def test_a_message_is_taken_back_though_its_id_is_still_on_its_way(self, page: Page, slow: Slow) -> None:
+    def test_a_message_is_replaced_though_its_id_is_still_on_its_way(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
         held: list[Route] = []
 
         def hold_the_first(route: Route) -> None:
@@ -365,32 +373,48 @@ class TestTiming:
         page.get_by_role("button", name="Edit").click()
         expect(page.get_by_label("Your message")).to_have_value("first")
         assert held
+        send(page, "second")
+        until(lambda: said(database) == ["second", slow.text.strip()])
         held[0].continue_()
+        answered(page)
         page.reload()
-        expect(page.get_by_label("Your message")).to_have_value("first")
-        expect(page.locator(".message")).to_have_count(0)
+        expect(page.locator(".message.user")).to_contain_text("second")
+        expect(page.locator(".message")).to_have_count(2)
 
-    def test_nothing_is_said_or_taken_back_while_a_message_is_taken_back(
-        self, page: Page, slow: Slow
+    def test_an_edited_message_stays_until_it_is_answered_anew(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
     ) -> None:
-        held: list[Route] = []
-        page.route("**/api/conversations/*/messages/*", lambda route: held.append(route))  # noqa: PLW0108 (playwright marks it)
         slow.finish.set()
         page.goto("/")
         send(page, "first")
         answered(page)
-        with page.expect_request("**/messages/*"):
-            page.get_by_role("button", name="Edit").click()
+        box = page.get_by_label("Your message")
+        page.get_by_role("button", name="Edit").click()
+        expect(page.locator("#editing")).to_contain_text("Sending replaces your message")
+        page.get_by_role("button", name="Keep it as it is").click()
+        expect(box).to_have_value("")
+        expect(page.locator("#editing")).to_be_hidden()
+        grant = database(mutex.acquire, LLM, "somebody")
+        page.get_by_role("button", name="Edit").click()
         send(page, "second")
-        expect(page.get_by_label("Your message")).to_have_value("second")
-        expect(page.locator(".message")).to_have_count(2)
-        page.get_by_role("button", name="Retry").click(force=True)  # a person's click, that nothing waits for
-        expect(page.get_by_role("dialog")).to_have_count(0)
-        held[0].continue_()
-        expect(page.locator(".message")).to_have_count(0)
-        assert [route.request.method for route in held] == ["DELETE"]
-        expect(page.get_by_label("Your message")).to_have_value("first\n\nsecond")
-        assert slow.calls == 1
+        page.get_by_role("button", name="Leave the queue").click()
+        expect(page.locator(".message.user")).to_contain_text("first")
+        expect(box).to_have_value("second")
+        expect(page.locator("#editing")).to_be_visible()
+        assert said(database)[0] == "first"
+        box.press("Enter")
+        expect(page.locator(".waiting")).to_be_visible()
+        database(mutex.release, grant)
+        answered(page)
+        expect(page.locator(".message.user")).to_have_text("second\nEdit", use_inner_text=True)
+        expect(page.locator("#editing")).to_be_hidden()
+        assert said(database)[0] == "second"
+        assert len(said(database)) == 2
+        page.get_by_role("button", name="Edit").click()
+        box.press("Escape")
+        send(page, "third")
+        expect(page.locator(".message.user")).to_have_count(2)
+        answered(page)
 
     def test_edit_and_retry(self, page: Page, slow: Slow) -> None:
         slow.finish.set()
@@ -495,8 +519,7 @@ class TestTiming:
         expect(page.locator(".message.assistant").last).to_contain_text("The new answer.")
         answered(page)
         expect(page.locator(".message")).to_have_count(2)
-        said = database(lambda: list(Message.objects.values_list("content", flat=True)))
-        assert said == ["first", "The new answer."]
+        assert said(database) == ["first", "The new answer."]
 
     def test_what_another_tab_took_back_takes_nothing_newer_with_it(
         self, page: Page, slow: Slow, database: Callable[..., Any], faults: list[str]
@@ -514,9 +537,26 @@ class TestTiming:
         page.get_by_role("button", name="Retry").click()
         expect(page.locator(".toast")).to_contain_text("not in the conversation any more")
         page.get_by_role("button", name="Edit").click()
+        send(page, "third")
         expect(page.locator(".toast")).to_have_count(2)
+        expect(page.get_by_label("Your message")).to_have_value("third")
         assert database(lambda: Message.objects.filter(content="second").exists())
         forgive(faults, 404)
+
+    def test_a_question_that_was_not_answered_leaves_nothing_in_the_list(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        slow.finish.set()
+        page.goto("/")
+        grant = database(mutex.acquire, LLM, "somebody")
+        send(page, "hello")
+        with page.expect_response("**/api/conversations/*"):
+            page.get_by_role("button", name="Leave the queue").click()
+        answered(page)
+        expect(page.locator("#talks")).to_contain_text("Your conversations will be here.")
+        database(mutex.release, grant)
+        send(page, "hello")
+        expect(page.locator("#talks li")).to_have_text("hello")
 
     def test_a_lost_connection_is_told_and_nothing_is_lost(self, page: Page, faults: list[str]) -> None:
         page.goto("/")
@@ -661,7 +701,7 @@ class TestHands:
         page.reload()
         expect(last).to_be_in_viewport()
 
-    def test_what_was_said_later_is_not_taken_back_without_asking(
+    def test_what_was_said_later_is_not_replaced_without_asking(
         self, page: Page, slow: Slow, database: Callable[..., Any]
     ) -> None:
         slow.finish.set()
@@ -669,14 +709,17 @@ class TestHands:
         for message in ("first", "second"):
             send(page, message)
             answered(page)
-        for name in ("Edit", "Retry"):
-            page.get_by_role("button", name=name).first.click()
-            page.get_by_role("button", name="Cancel").click()
-        assert database(Message.objects.count) == 4
+        page.get_by_role("button", name="Retry").first.click()
+        page.get_by_role("button", name="Cancel").click()
         page.get_by_role("button", name="Edit").first.click()
-        page.get_by_role("button", name="Take it back").click()
-        expect(page.get_by_label("Your message")).to_have_value("first")
-        assert database(Message.objects.count) == 0
+        send(page, "third")
+        page.get_by_role("button", name="Cancel").click()
+        assert database(Message.objects.count) == 4
+        expect(page.get_by_label("Your message")).to_have_value("third")
+        page.get_by_label("Your message").press("Enter")
+        page.get_by_role("button", name="Replace it").click()
+        until(lambda: database(Message.objects.count) == 2)
+        assert said(database)[0] == "third"
 
     def test_enter_saves_a_title(self, page: Page, slow: Slow) -> None:
         slow.finish.set()

@@ -111,6 +111,13 @@ class TestPage:
             assert str(found.pk) in page
             assert str(missed.pk) not in page
 
+    def test_a_conversation_is_listed_when_something_was_said_in_it(self, visitor: Client) -> None:
+        untitled, tea = begin(visitor, ""), begin(visitor, "Tea")
+        page = visitor.get("/").content.decode()
+        assert f'data-id="{tea.pk}"' in page
+        assert f'data-id="{untitled.pk}"' not in page
+        assert visitor.get(f"/c/{untitled.pk}/").status_code == 200
+
     def test_a_conversation_is_exported(self, visitor: Client) -> None:
         conversation = begin(visitor, "Tea & <cake>")
         question, answer = say(conversation, "How hot?", "75 degrees.")
