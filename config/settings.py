@@ -112,10 +112,11 @@ def rate(name: str, default: str) -> tuple[int, int] | None:
 
 def database() -> dict[str, Any]:
     """DATABASE_URL, with the options that leases need: see `leases.checks`. Raises ImproperlyConfigured."""
+    url = setting("DATABASE_URL") or f"sqlite:///{VAR_DIR / 'leasehold.sqlite3'}"
+    if not url.startswith(("postgresql://", "postgres://", "sqlite://")):
+        raise ImproperlyConfigured("DATABASE_URL must begin with postgresql:// or sqlite:///.")
     try:
-        config: dict[str, Any] = environ.Env.db_url_config(
-            setting("DATABASE_URL") or f"sqlite:///{VAR_DIR / 'leasehold.sqlite3'}"
-        )
+        config: dict[str, Any] = environ.Env.db_url_config(url)
     except ValueError:  # which would quote the password
         raise ImproperlyConfigured(
             "DATABASE_URL cannot be read. Please write special characters of its password as %2F and the "

@@ -66,7 +66,7 @@ class GuardedView(OwnedView):
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         final = super().finalize_response(request, response, *args, **kwargs)
         if self.wait is not None:
-            final["Preference-Applied"] = f"wait={self.wait:g}"
+            final["Preference-Applied"] = f"wait={self.wait:.10g}"
         return final
 
     def _wants_events(self) -> bool:

@@ -30,7 +30,7 @@ def wait_timeout(state: State, seconds: float) -> ServiceBusy:
     return _refusal(
         state,
         "wait_timeout",
-        f"The {state.name.lower()} was still busy after {seconds:g} seconds of waiting. "
+        f"The {state.name.lower()} was still busy after {seconds:.10g} seconds of waiting. "
         "Please try again in a minute or two.",
     )
 

@@ -86,6 +86,9 @@ def test_an_account_is_made_only_where_the_operator_allows_it(client: Client, se
     assert client.post("/sign-up/", form | {"password2": "other"}).status_code == 200
     assert client.post("/sign-up/", form).status_code == 302
     assert Document.objects.get().owner == f"user:{User.objects.get().pk}"
+    taken = Client().post("/sign-up/", form | {"username": "Bob"})
+    assert "already exists" in taken.content.decode()
+    assert User.objects.count() == 1
 
 
 def test_a_form_that_is_sent_twice_at_once_makes_one_account(

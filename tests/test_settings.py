@@ -76,6 +76,13 @@ def test_so_may_the_password_of_a_database(trial: pytest.MonkeyPatch) -> None:
     assert read()["DATABASES"]["default"]["PASSWORD"] == "$HOME"
 
 
+@pytest.mark.parametrize("url", ["localhost/leasehold", "mysql://ann:secret@localhost/leasehold"])
+def test_another_kind_of_database_is_refused(trial: pytest.MonkeyPatch, url: str) -> None:
+    trial.setenv("DATABASE_URL", url)
+    with pytest.raises(ImproperlyConfigured, match=r"^DATABASE_URL must begin with postgresql://"):
+        read()
+
+
 def test_a_list_may_have_spaces_and_a_comma_at_its_end(trial: pytest.MonkeyPatch) -> None:
     assert read()["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]"]
     trial.setenv("ALLOWED_HOSTS", " a.example, b.example ,, ")
