@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.contrib.auth import get_user_model
+from django.db import transaction
 from django.db.models import QuerySet
 from knox.models import get_token_model
 from knox.settings import knox_settings
@@ -41,12 +43,14 @@ class Tokens(APIView):
     @schema.create_token
     def post(self, request: Request) -> Response:
         most: int = knox_settings.TOKEN_LIMIT_PER_USER
-        if self._tokens().count() >= most:
-            raise PermissionDenied(
-                f"You have {most} tokens already. Please revoke those that you do not need, or all of them: "
-                "DELETE /api/auth/token?all=true."
-            )
-        _, token = get_token_model().objects.create(user=request.user)
+        with transaction.atomic():
+            get_user_model().objects.select_for_update().get(pk=request.user.pk)  # others count after us
+            if self._tokens().count() >= most:
+                raise PermissionDenied(
+                    f"You have {most} tokens already. Please revoke those that you do not need, or all of "
+                    "them: DELETE /api/auth/token?all=true."
+                )
+            _, token = get_token_model().objects.create(user=request.user)
         return Response({"success": True, "token": token}, status=201)
 
     @schema.revoke_token

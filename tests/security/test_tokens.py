@@ -1,8 +1,12 @@
 """Tokens: stored as digests, revoked at once, few enough to keep an eye on."""
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Barrier
 from typing import Any
 
+import httpx
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
@@ -11,6 +15,8 @@ from django.test import Client
 from knox.models import AuthToken
 from knox.settings import knox_settings
 from rest_framework.test import APIClient
+
+from tests.server import PRODUCTION, running_server
 
 pytestmark = pytest.mark.usefixtures("leases")
 
@@ -120,3 +126,20 @@ def test_a_session_makes_no_token(ann: User) -> None:
     client = Client()
     client.force_login(ann)
     assert client.post(PATH).status_code == 401
+
+
+def test_two_servers_give_no_more_tokens_than_one(ann: User) -> None:
+    for _ in range(knox_settings.TOKEN_LIMIT_PER_USER - 1):
+        AuthToken.objects.create(user=ann)
+    with ExitStack() as servers, ThreadPoolExecutor(8) as threads:
+        bases = [servers.enter_context(running_server(**PRODUCTION, SIGN_IN_RATE="")) for _ in range(2)]
+        together = Barrier(8, timeout=30)
+
+        def ask(number: int) -> int:
+            with httpx.Client(base_url=bases[number % 2], timeout=60) as client:
+                client.get("/healthz")
+                together.wait()
+                return client.post(PATH, headers=basic("ann")).status_code
+
+        answers = list(threads.map(ask, range(8)))
+    assert sorted(answers) == [201] + [403] * 7
