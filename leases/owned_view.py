@@ -46,7 +46,7 @@ class OwnedView(APIView):
         self.headers = self.default_response_headers
         self.request = self.initialize_request(request, *args, **kwargs)
         try:
-            if brings_nothing(self.request):
+            if brings_nothing(request):
                 self.initial(self.request, *args, **kwargs)
             else:
                 await sync_to_async(self.initial)(self.request, *args, **kwargs)

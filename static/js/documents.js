@@ -10,6 +10,8 @@ const AT_ONCE = 2; // uploads, once there is a document: the first one of a new 
 const KINDS = { markdown: "Markdown", text: "Plain text" };
 const TOO_LARGE = "The file is larger than 10 MB. Please split it and upload the parts.";
 
+const WRONG = [400, 413]; // answers that the same file would have again
+
 const list = $("documents");
 
 // -- uploads --------------------------------------------------------------------------------------
@@ -37,7 +39,7 @@ function name(row, title) {
 
 function enqueue(row) {
   if (files.get(row).size > Number($("drop").dataset.most)) {
-    failed(row, TOO_LARGE);
+    failed(row, TOO_LARGE, { again: false });
     return;
   }
   sending.set(row, new AbortController());
@@ -73,12 +75,13 @@ async function send(row) {
     settle(row, answer);
   } catch (error) {
     if (error.name === "AbortError") drop(row);
-    else failed(row, error.message);
+    else failed(row, error.message, { again: !WRONG.includes(error.status) });
   }
 }
 
-function failed(row, sentence) {
+function failed(row, sentence, { again }) {
   show(row, "failed", sentence);
+  part(row, "convert").closest("button").hidden = !again;
   part(row, "delete").textContent = "Dismiss";
   part(row, "delete").closest("button").hidden = false;
   announce(`“${part(row, "title").textContent}” is not uploaded. ${sentence}`);
