@@ -211,6 +211,19 @@ def test_whoever_is_in_their_own_way_is_told(page: Page, database: Database) -> 
     state(second, "Ready")
 
 
+def test_an_upload_that_a_lost_connection_ended_is_sent_again(page: Page, faults: list[str]) -> None:
+    page.goto("/documents/")
+    page.context.set_offline(True)
+    page.set_input_files("#file", text("tea.txt"))
+    row = row_of(page, "tea")
+    state(row, "Failed")
+    expect(row.locator(".problem")).to_contain_text("cannot be reached")
+    page.context.set_offline(False)
+    row.get_by_role("button", name="Retry").click()
+    state(row, "Ready")
+    faults.clear()  # the browser's own words about it
+
+
 def test_a_service_that_is_switched_off_says_so_and_may_be_asked_again(
     page: Page, database: Database, faults: list[str]
 ) -> None:
