@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
 from knox.models import get_token_model
@@ -44,7 +44,7 @@ class Tokens(APIView):
     def post(self, request: Request) -> Response:
         most: int = knox_settings.TOKEN_LIMIT_PER_USER
         with transaction.atomic():
-            get_user_model().objects.select_for_update().get(pk=request.user.pk)  # others count after us
+            User.objects.select_for_update().get(username=request.user.username)  # others count after us
             if self._tokens().count() >= most:
                 raise PermissionDenied(
                     f"You have {most} tokens already. Please revoke those that you do not need, or all of "
