@@ -47,6 +47,7 @@ class Question:
     conversation: Conversation | None = None
     document_ids: Sequence[str] = ()
     replaces: int | None = None  # a message of the conversation
+    exchange_id: UUID | None = None  # by which the caller will know it again
 
 
 @dataclass(frozen=True)
@@ -236,9 +237,15 @@ def _append(exchange: Exchange, *, incomplete: bool = False) -> bool:
     Conversation.objects.filter(pk=conversation.pk, title="").update(title=_title(message))
     Message.objects.bulk_create(
         [
-            Message(conversation=conversation, role=Role.USER, content=message),
             Message(
                 conversation=conversation,
+                exchange_id=exchange.question.exchange_id,
+                role=Role.USER,
+                content=message,
+            ),
+            Message(
+                conversation=conversation,
+                exchange_id=exchange.question.exchange_id,
                 role=Role.ASSISTANT,
                 content=exchange.said.strip(),
                 sources=[source(hit) for hit in exchange.hits],

@@ -1,8 +1,10 @@
 """Conversations and what was said in them."""
 
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from django.db import models
+from django.db.models.functions import Now
 from django.http import Http404
 
 NOT_FOUND = "There is no such conversation among yours; it may have been deleted. Please begin a new one."
@@ -16,9 +18,9 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """What this owner may see, and the only way by which a request reaches a conversation."""
         return self.none() if owner is None else self.filter(owner=owner)
 
-    def begun(self) -> "ConversationQuerySet":
-        """Those with a title: the first exchange gives one, if nobody did before."""
-        return self.exclude(title="")
+    def listed(self) -> "ConversationQuerySet":
+        """Those with a title, which the first exchange gives if nobody did before; and others for a day."""
+        return self.exclude(title="", created_at__lt=Now() - timedelta(days=1))
 
     def matching(self, words: str) -> "ConversationQuerySet":
         """Those in whose title or messages the words stand."""
@@ -83,13 +85,15 @@ class Role(models.TextChoices):
 
 class Message(models.Model):
     """One thing said. `sources` holds the passages that an answer was drawn from; an `incomplete` answer
-    broke off: it was stopped, or the engine failed, or the session ended."""
+    broke off: it was stopped, or the engine failed, or the session ended. By `exchange_id` the caller who
+    asked knows question and answer again."""
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
     role = models.CharField(max_length=10, choices=Role)
     content = models.TextField()
     sources = models.JSONField(default=list, blank=True)
     incomplete = models.BooleanField(default=False)
+    exchange_id = models.UUIDField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -108,7 +108,7 @@ def _page(request: HttpRequest, session_id: Any = None, *, draft: str = "") -> H
         "current": current,
         "said": said,
         "earlier": first,
-        "conversations": (conversations.matching(words) if words else conversations.begun())[:LISTED],
+        "conversations": (conversations.matching(words) if words else conversations.listed())[:LISTED],
         "search": words,
         "draft": draft,
         "state": {

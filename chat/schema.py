@@ -140,6 +140,9 @@ class Message(Shape):
     incomplete = serializers.BooleanField(
         help_text="True for an answer that broke off: stopped, failed, or its session ended."
     )
+    exchangeId = serializers.UUIDField(  # noqa: N815 - as the contract has its names
+        allow_null=True, help_text="What the request called the exchange, if it did."
+    )
     createdAt = serializers.IntegerField(  # noqa: N815 - the contract's name
         help_text="When it was said, in milliseconds since 1970."
     )
@@ -380,6 +383,7 @@ get_conversation = extend_schema(
                         "content": "How many days of leave does an employee get?",
                         "sources": [],
                         "incomplete": False,
+                        "exchangeId": None,
                         "createdAt": 1795372771234,
                     },
                     {
@@ -388,6 +392,7 @@ get_conversation = extend_schema(
                         "content": "Every employee gets 31 days of paid leave in a year.",
                         "sources": [SOURCE],
                         "incomplete": False,
+                        "exchangeId": None,
                         "createdAt": 1795372771234,
                     },
                 ],

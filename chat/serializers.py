@@ -97,6 +97,17 @@ class ReplacedField(serializers.IntegerField):
         )
 
 
+class ExchangeField(serializers.UUIDField):
+    def __init__(self) -> None:
+        super().__init__(
+            default=None,
+            allow_null=True,
+            help_text="A new UUID that both saved messages keep, so that a caller who did not hear the end "
+            "can tell which are its own.",
+            error_messages=sentences("The exchange must be named by a UUID."),
+        )
+
+
 class MessageField(Text):
     def __init__(self, required: str) -> None:
         too_long = (
@@ -132,6 +143,7 @@ class ChatRequest(RequestSerializer):
         error_messages=sentences("The session id must be text."),
     )
     replaces = ReplacedField()
+    exchangeId = ExchangeField()  # noqa: N815 - the contract's name
 
 
 class DocumentChatRequest(RequestSerializer):
@@ -158,6 +170,7 @@ class DocumentChatRequest(RequestSerializer):
         error_messages=sentences("The session id must be text."),
     )
     replaces = ReplacedField()
+    exchangeId = ExchangeField()  # noqa: N815 - the contract's name
     max_length = LengthField()
     temperature = SamplingField(FACTUAL)
 
@@ -293,5 +306,6 @@ def message_fields(message: Message) -> dict[str, Any]:
         "content": message.content,
         "sources": message.sources,
         "incomplete": message.incomplete,
+        "exchangeId": message.exchange_id and str(message.exchange_id),
         "createdAt": milliseconds(message.created_at),
     }

@@ -62,6 +62,7 @@ class Chat(ConversationView, GuardedView):
             temperature=asked["temperature"],
             conversation=conversation,
             replaces=await self.replaced(conversation, asked["replaces"]),
+            exchange_id=asked["exchangeId"],
         )
 
         async def work(turn: Turn) -> dict[str, Any]:
@@ -85,6 +86,7 @@ class DocumentChat(ConversationView, GuardedView):
             temperature=asked["temperature"],
             conversation=conversation,
             replaces=await self.replaced(conversation, asked["replaces"]),
+            exchange_id=asked["exchangeId"],
             document_ids=asked["documentIds"],
         )
 

@@ -6,8 +6,9 @@ import { announce, confirmed, copy, stamp, toast } from "./page.js";
 import { chosen, offer } from "./picker.js";
 import { place, showInTitle } from "./queue.js";
 import { sourceList } from "./sources.js";
-import { askedOf, draftOf, forgetAsked, keepAsked, keepDraft } from "./unsent.js";
+import { askedOf, draftOf, editedOf, forgetAsked, keepAsked, keepDraft, keepEdited, newId } from "./unsent.js";
 
+const UNTITLED = "New conversation";
 const $ = (id) => document.getElementById(id);
 const { conversation: opened, documents: ticked } = JSON.parse($("state").textContent);
 
@@ -25,10 +26,12 @@ function write(text) {
   keepDraft(conversation, text);
 }
 
+/** What is written, as the server keeps it. */
+const written = () => box.value.trim().normalize("NFC");
+
 /** A message that was not kept is in the box again, before what was written there meanwhile. */
 function giveBack(message) {
-  const written = box.value.trim();
-  write(written && written !== message ? `${message}\n\n${box.value}` : message);
+  write(written() && written() !== message ? `${message}\n\n${box.value}` : message);
 }
 
 // -- messages -------------------------------------------------------------------------------------
@@ -207,24 +210,27 @@ async function send(message, replaced = null) {
   leaving = false; // who asks has stayed
   asking = new AbortController();
   busy(true);
-  const before = lastId();
+  const exchange = newId();
   const old = replaced ? [...said.querySelectorAll(".message")].filter((element) => !precedes(element, replaced)) : [];
   for (const element of old) element.hidden = true;
-  const replaces = Number(replaced?.dataset.id) || null; // one that was never kept has no id
+  const replaces = Number(old.find(({ dataset }) => dataset.id)?.dataset.id) || null; // what was never kept has no id
+  const wasEdited = replaced && edited === replaced;
   const question = addMessage("user", message);
   const answer = addMessage("assistant", "");
+  question.dataset.exchange = answer.dataset.exchange = exchange;
   const prose = answer.querySelector("[data-text]");
   prose.classList.add("dots");
   let text = "";
   let started = false;
+  let unheard = false; // whether some of it may be kept that never came here
   try {
     await begin();
-    write(box.value.trim() === message ? "" : box.value); // a retry leaves alone what is being written
-    if (replaced && edited === replaced) setEdited(null);
-    keepAsked(conversation, { message, before, replaces, begun: false });
+    write(written() === message ? "" : box.value); // a retry leaves alone what is being written
+    if (wasEdited) setEdited(null);
+    keepAsked(conversation, { message, exchange, replaces, begun: false });
     const documents = [...chosen];
     const about = documents.length && { documentIds: documents };
-    const body = { message, sessionId: conversation, replaces, ...about };
+    const body = { message, sessionId: conversation, exchangeId: exchange, replaces, ...about };
     const path = documents.length ? "/api/RAG/chat" : "/api/lightweight-llm/chat";
     const on = {
       queued: (data) => {
@@ -237,7 +243,7 @@ async function send(message, replaced = null) {
         showPlace(answer, null);
       },
       token: (data) => {
-        if (!text) keepAsked(conversation, { message, before, replaces, begun: true });
+        if (!text.trim() && data.text.trim()) keepAsked(conversation, { message, exchange, replaces, begun: true });
         text += data.text;
         prose.classList.remove("dots");
         draw(answer, text);
@@ -252,20 +258,22 @@ async function send(message, replaced = null) {
     announce(`The answer is finished: ${prose.textContent}`);
   } catch (error) {
     if (leaving) await stayed();
+    if (!text.trim()) text = ""; // nothing of it is kept
     if (replaces && !text) bringBack(error);
     else explain(error, answer, text, message, started);
+    const inLine = answer.toasted && !started;
+    unheard = conversation && !text && !inLine && error.status === undefined;
   } finally {
     await settle();
   }
+  if (unheard) await findKept(exchange, message);
 
   /** There is no new answer: the old one stays. */
   function bringBack(error) {
     for (const element of [question, answer]) element.remove();
     for (const element of old.splice(0)) element.hidden = false;
-    if (message !== replaced.text) {
-      giveBack(message);
-      setEdited(replaced);
-    }
+    if (message !== replaced.text) giveBack(message);
+    if (wasEdited) setEdited(replaced);
     if (error.name === "AbortError") toast("The answer that was there stays.");
     else toast(error.message, error.body?.serviceUnavailable ? "busy" : "error");
   }
@@ -285,55 +293,74 @@ async function send(message, replaced = null) {
     if (conversation) await synchronise().catch(() => {});
     const { activeElement, body } = document;
     const isElsewhere = activeElement !== body && !$("composer").contains(activeElement);
-    if (!box.value && !isElsewhere) box.focus({ preventScroll: true });
+    if (activeElement === body || !(box.value || isElsewhere)) box.focus({ preventScroll: true });
   }
 }
 
+/** Of an answer that broke off before its first word came here, the server may have kept some: look for it. */
+async function findKept(exchange, message) {
+  for (let look = 0; look < 10 && !asking; look += 1) {
+    const kept = await ask(`/api/conversations/${conversation}`).catch(() => null);
+    if (asking) return;
+    if (kept?.messages.some(({ exchangeId }) => exchangeId === exchange)) {
+      if (written() === message) write("");
+      location.reload();
+      return;
+    }
+    await pause(700);
+  }
+}
+
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
 /** A page that is left takes its requests along, and never comes here; one whose link led nowhere does. */
 async function stayed() {
-  await new Promise((resolve) => setTimeout(resolve, 3000));
+  await pause(3000);
   leaving = false;
 }
 
 const precedes = (element, other) => Boolean(element.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING);
 
+const elementOf = (id) => id && said.querySelector(`[data-id="${id}"]`);
+
 const lastId = () => Math.max(0, ...[...said.querySelectorAll("[data-id]")].map(({ dataset }) => Number(dataset.id)));
 
 /** An answer that had begun when its page was left: the server keeps what was said of it, in a moment. */
-async function awaitKept({ message, before }) {
-  const isIt = ({ id, role, content }) => id > before && role === "user" && content === message;
-  const shown = [addMessage("user", message), addMessage("assistant", "")];
+async function awaitKept(asked) {
+  const shown = [addMessage("user", asked.message), addMessage("assistant", "")];
   shown[1].querySelector("[data-text]").classList.add("dots");
   said.inert = true; // nothing is said meanwhile
   for (let look = 0; look < 30; look += 1) {
-    const { messages } = await ask(`/api/conversations/${conversation}`);
-    if (messages.some(isIt)) return location.reload();
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    const kept = await ask(`/api/conversations/${conversation}`).catch(() => null);
+    if (kept?.messages.some(({ exchangeId }) => exchangeId === asked.exchange)) return location.reload();
+    await pause(300);
   }
   said.inert = false;
   for (const element of shown) element.remove();
-  forgetAsked(conversation);
   toast("Your last question was not kept. It is in the box again.");
+  giveBackAsked(asked);
+}
+
+function giveBackAsked({ message, replaces }) {
+  forgetAsked(conversation);
   giveBack(message);
+  if (elementOf(replaces)) setEdited(elementOf(replaces));
 }
 
 /** What was asked when the page was left: it is there, or is asked again, or is being kept. */
 async function takeUp() {
   const asked = conversation && askedOf(conversation);
-  if (!asked || isThere(asked) || asked.late) {
-    if (asked) forgetAsked(conversation);
-    if (asked && !isThere(asked)) giveBack(asked.message);
-  } else if (!asked.begun) {
-    await send(asked.message, asked.replaces && said.querySelector(`[data-id="${asked.replaces}"]`));
-  } else if (asked.ours) {
-    await awaitKept(asked).catch((error) => toast(error.message, "error"));
-  }
+  if (asked) await takeUpThis(asked);
   if (!asking) box.focus({ preventScroll: true });
 }
 
-function isThere({ message, before }) {
-  const questions = [...said.querySelectorAll(".message.user")];
-  return questions.some(({ dataset, text }) => Number(dataset.id) > before && text === message);
+async function takeUpThis(asked) {
+  const isThere = said.querySelector(`[data-exchange="${asked.exchange}"]`);
+  const replaced = elementOf(asked.replaces);
+  if (isThere) forgetAsked(conversation);
+  else if (asked.late || (asked.replaces && !replaced)) giveBackAsked(asked);
+  else if (!asked.begun) await send(asked.message, replaced);
+  else if (asked.ours) await awaitKept(asked);
 }
 
 let drawing = null;
@@ -363,51 +390,57 @@ function explain(error, answer, text, message, started) {
   if (!text) giveBack(message);
 }
 
-/** The server's ids of what was said, so that it can be edited; and the title that it chose. */
+/** The server's ids of what was said, so that it can be replaced; and the title that it chose. Returns the newest id. */
 async function synchronise() {
-  const last = said.lastElementChild;
   const kept = await ask(`/api/conversations/${conversation}`);
-  if (said.lastElementChild !== last) return; // more was asked meanwhile, and its end comes here again
-  if (kept.title) nameIt(kept.title); // else nothing was said in it yet
-  const known = new Set([...said.querySelectorAll("[data-id]")].map(({ dataset }) => dataset.id));
-  const messages = kept.messages.filter(({ id }) => !known.has(String(id)));
-  for (const question of [...said.querySelectorAll(".message.user:not([data-id])")].reverse()) {
-    const answer = question.nextElementSibling;
-    const begun = answer.text.trim();
-    if (!begun) continue; // nothing of it was kept
-    const at = messages.findLastIndex(
-      ({ role, content }, n) =>
-        role === "user" && content === question.text && messages[n + 1]?.content.startsWith(begun),
-    );
-    if (at < 0) continue; // it is still being kept
-    question.dataset.id = messages[at].id;
-    answer.dataset.id = messages[at + 1].id;
-    messages.length = at;
+  if (kept.title || draftOf(conversation)) nameIt(kept.title || UNTITLED);
+  for (const { id, role, exchangeId } of kept.messages) {
+    const element = exchangeId && said.querySelector(`.${role}[data-exchange="${exchangeId}"]`);
+    if (element) element.dataset.id = id;
   }
+  return kept.messages.at(-1)?.id ?? 0;
 }
 
 // -- saying it again ------------------------------------------------------------------------------
 
-/** Whether a question may be replaced although more was said after its answer. */
-async function mayReplace(question) {
+/** Whether a question may be replaced although more was said after its answer, here or in another tab. */
+async function mayReplace(question, newest) {
   let next = question.nextElementSibling;
   while (next && !next.classList.contains("user")) next = next.nextElementSibling;
   const asks = "What was said after it is replaced, too, and cannot be brought back. Go on?";
-  return !next || confirmed(asks, "Replace it");
+  return (!next && newest <= lastId()) || confirmed(asks, "Replace it");
 }
 
 /** Ask the message in the place of the question and of all that was said after it. */
 async function replace(question, message) {
-  if (asking || said.inert || !(await mayReplace(question))) return;
-  said.inert = true;
+  if (said.inert || !isFree()) return;
+  const wasEdited = edited === question;
+  let newest = 0;
+  said.inert = $("send").disabled = true;
   try {
-    if (!question.dataset.id && conversation) await synchronise(); // its id may still be on its way here
+    if (conversation) newest = await settled(question);
   } catch (error) {
     return toast(error.message, "error");
   } finally {
-    said.inert = false;
+    said.inert = $("send").disabled = false;
   }
+  if (!(await mayReplace(question, newest)) || (wasEdited && edited !== question)) return;
   await send(message, question);
+}
+
+/** The newest id, when the question has its own: what was stopped is being kept for a moment. */
+async function settled(question) {
+  let newest = await synchronise();
+  for (let look = 0; look < 10 && !question.dataset.id && question.nextElementSibling.text.trim(); look += 1) {
+    await pause(200);
+    newest = await synchronise();
+  }
+  return newest;
+}
+
+function isFree() {
+  if (asking) toast("Please wait for the answer, or stop it first.");
+  return !asking;
 }
 
 async function retry(element) {
@@ -417,10 +450,13 @@ async function retry(element) {
 }
 
 async function edit(element) {
-  if (asking) return;
-  if (box.value && !(await confirmed("Your unsent message would be replaced. Go on?", "Replace it"))) return;
-  write(element.text);
-  setEdited(element);
+  if (!isFree()) return;
+  if (edited !== element) {
+    const isOther = written() && written() !== element.text;
+    if (isOther && !(await confirmed("Your unsent message would be replaced. Go on?", "Replace it"))) return;
+    write(element.text);
+    setEdited(element);
+  }
   box.focus({ preventScroll: true });
 }
 
@@ -429,8 +465,12 @@ function setEdited(element) {
   edited?.classList.remove("edited");
   edited = element;
   edited?.classList.add("edited");
+  keepEdited(conversation, edited?.dataset.id);
   $("editing").hidden = !edited;
-  if (edited) announce($("editing").querySelector("span").textContent);
+  if (edited) {
+    announce($("editing-note").textContent);
+    box.setAttribute("aria-describedby", "editing-note");
+  } else box.removeAttribute("aria-describedby");
 }
 
 function stopEditing() {
@@ -463,6 +503,7 @@ $("delete").addEventListener("click", async () => {
   try {
     await ask(`/api/conversations/${conversation}`, { method: "DELETE" });
     keepDraft(conversation, "");
+    forgetAsked(conversation);
     location.assign("/");
   } catch (error) {
     toast(error.message, "error");
@@ -471,15 +512,16 @@ $("delete").addEventListener("click", async () => {
 
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
-  const message = box.value.trim().normalize("NFC"); // as the server keeps it
+  const message = written();
   if (!message) return;
   if (edited) replace(edited, message);
   else send(message);
 });
 $("stop-editing").addEventListener("click", stopEditing);
 box.addEventListener("keydown", (event) => {
+  if (event.isComposing || event.keyCode === 229) return; // the key is for the input method
   if (event.key === "Escape" && edited) stopEditing();
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  if (event.key !== "Enter" || event.shiftKey) return;
   event.preventDefault();
   $("composer").requestSubmit();
 });
@@ -495,5 +537,9 @@ for (const id of ["rename", "delete", "hint"]) $(id).hidden = false;
 const linked = new URLSearchParams(location.search).getAll("document");
 offer([...ticked, ...linked], async () => conversation && saveChosen()).catch((error) => toast(error.message, "error"));
 box.value ||= draftOf(conversation);
+if (box.value && elementOf(editedOf(conversation))) setEdited(elementOf(editedOf(conversation)));
+for (const item of document.querySelectorAll("#talks [data-untitled]:not([data-current])")) {
+  if (!draftOf(item.dataset.id) && !askedOf(item.dataset.id)) item.remove(); // nothing was said in it, and nothing waits
+}
 showEnd();
 takeUp();

@@ -2,6 +2,7 @@
 
 const DRAFT = "draft:";
 const ASKED = "asked:";
+const EDITED = "edited:";
 const COME_BACK_WITHIN = 600_000; // ms: a question that is asked by itself much later would surprise
 
 const tab = () => (sessionStorage.tab ??= Math.random().toString(36).slice(2)); // of a reloaded page it is the same
@@ -22,9 +23,24 @@ export function keepDraft(conversation, text) {
   else localStorage.removeItem(key);
 }
 
+/** The id of the message in whose place the draft is to be asked, null for none. */
+export const editedOf = (conversation) => Number(localStorage.getItem(EDITED + conversation)) || null;
+
+export function keepEdited(conversation, id) {
+  if (id) keep(EDITED + conversation, id);
+  else localStorage.removeItem(EDITED + conversation);
+}
+
+/** A UUID, also on a site without https. */
+export function newId() {
+  const random = crypto.getRandomValues(new Uint8Array(16));
+  const digits = [...random].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
 /**
- * The question on its way: its `message`, whether its answer has `begun`, the id of the last message `before` it, and
- * what it `replaces`. Null if there is none; `late` if it was left a long time ago, `ours` if in this tab.
+ * The question on its way: its `message`, whether its answer has `begun`, its `exchange` (an id), and what it
+ * `replaces`. Null if there is none; `late` if it was left a long time ago, `ours` if in this tab.
  */
 export function askedOf(conversation) {
   const kept = JSON.parse(localStorage.getItem(ASKED + conversation));
@@ -40,6 +56,6 @@ export const forgetAsked = (conversation) => localStorage.removeItem(ASKED + con
 /** Whoever comes next to this browser is somebody else. */
 export function forgetEverything() {
   for (const key of Object.keys(localStorage)) {
-    if (key.startsWith(DRAFT) || key.startsWith(ASKED)) localStorage.removeItem(key);
+    if ([DRAFT, ASKED, EDITED].some((kind) => key.startsWith(kind))) localStorage.removeItem(key);
   }
 }

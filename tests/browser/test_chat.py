@@ -52,7 +52,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def answered(page: Page) -> None:
     # The real model may go on to the longest of answers, on a machine that does much else.
-    expect(page.locator("#send")).to_be_visible(timeout=180_000)
+    expect(page.locator("#send:enabled")).to_be_visible(timeout=180_000)
 
 
 class TestRealModel:
@@ -535,28 +535,160 @@ class TestTiming:
         send(other, "second")
         answered(other)
         page.get_by_role("button", name="Retry").click()
+        page.get_by_role("button", name="Replace it").click()
         expect(page.locator(".toast")).to_contain_text("not in the conversation any more")
         page.get_by_role("button", name="Edit").click()
         send(page, "third")
+        page.get_by_role("button", name="Replace it").click()
         expect(page.locator(".toast")).to_have_count(2)
         expect(page.get_by_label("Your message")).to_have_value("third")
         assert database(lambda: Message.objects.filter(content="second").exists())
         forgive(faults, 404)
 
-    def test_a_question_that_was_not_answered_leaves_nothing_in_the_list(
+    def test_what_is_stopped_is_told_apart_from_the_same_before_it(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        page.goto("/")
+        for count in (1, 2):
+            send(page, "hello")
+            expect(page.locator(".message.assistant .prose").nth(count - 1)).to_contain_text("word word")
+            page.get_by_role("button", name="Stop").click()
+            answered(page)
+        until(lambda: len(said(database)) == 4)
+        slow.finish.set()
+        page.get_by_role("button", name="Retry").nth(1).click()
+        until(lambda: database(Message.objects.filter(incomplete=True).count) == 1)
+        answered(page)
+        assert said(database)[::2] == ["hello", "hello"]
+        expect(page.locator(".message")).to_have_count(4)
+
+    def test_what_was_never_kept_is_replaced_with_what_was_said_after_it(
         self, page: Page, slow: Slow, database: Callable[..., Any]
     ) -> None:
         slow.finish.set()
         page.goto("/")
         grant = database(mutex.acquire, LLM, "somebody")
-        send(page, "hello")
-        with page.expect_response("**/api/conversations/*"):
-            page.get_by_role("button", name="Leave the queue").click()
+        send(page, "never kept")
+        page.get_by_role("button", name="Leave the queue").click()
         answered(page)
-        expect(page.locator("#talks")).to_contain_text("Your conversations will be here.")
         database(mutex.release, grant)
-        send(page, "hello")
-        expect(page.locator("#talks li")).to_have_text("hello")
+        send(page, "kept")
+        answered(page)
+        page.get_by_role("button", name="Retry").first.click()
+        page.get_by_role("button", name="Replace it").click()
+        until(lambda: said(database)[::2] == ["never kept"])
+        answered(page)
+        expect(page.locator(".message")).to_have_count(2)
+
+    def test_an_answer_of_blanks_loses_no_question(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        slow.finish.set()
+        page.goto("/")
+        send(page, "first")
+        answered(page)
+        slow.text = "\n"
+        page.get_by_role("button", name="Edit").click()
+        send(page, "second")
+        expect(page.locator(".toast")).to_be_visible()
+        expect(page.get_by_label("Your message")).to_have_value("second")
+        expect(page.locator("#editing")).to_be_visible()
+        expect(page.locator(".message.user")).to_contain_text("first")
+        assert said(database)[0] == "first"
+
+    def test_what_was_kept_unheard_is_shown(
+        self, page: Page, slow: Slow, database: Callable[..., Any], faults: list[str]
+    ) -> None:
+        """The connection breaks when the answer is made and none of it has come."""
+        slow.finish.set()
+        page.goto("/")
+        send(page, "first")
+        answered(page)
+
+        def breaks(route: Route) -> None:
+            route.fetch()
+            route.abort()
+
+        page.route("**/api/lightweight-llm/chat", breaks)
+        page.get_by_role("button", name="Edit").click()
+        send(page, "second")
+        expect(page.locator(".message.user:visible")).to_contain_text("second")
+        expect(page.locator(".message")).to_have_count(2)
+        expect(page.get_by_label("Your message")).to_have_value("")
+        assert said(database)[0] == "second"
+        faults.clear()  # the browser's own words about it
+
+    def test_editing_outlives_a_reload(self, page: Page, slow: Slow, database: Callable[..., Any]) -> None:
+        slow.finish.set()
+        page.goto("/")
+        for message in ("first", "second"):
+            send(page, message)
+            answered(page)
+        page.get_by_role("button", name="Edit").nth(1).click()
+        page.get_by_label("Your message").fill("third")
+        page.reload()
+        expect(page.locator("#editing")).to_be_visible()
+        page.get_by_label("Your message").press("Enter")
+        until(lambda: said(database)[::2] == ["first", "third"])
+        answered(page)
+        page.reload()
+        expect(page.locator("#editing")).to_be_hidden()
+
+    def test_what_another_tab_said_is_not_replaced_without_asking(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        slow.finish.set()
+        page.goto("/")
+        send(page, "first")
+        answered(page)
+        other = page.context.new_page()
+        other.goto(page.url)
+        send(other, "second")
+        answered(other)
+        page.get_by_role("button", name="Retry").click()
+        page.get_by_role("button", name="Cancel").click()
+        assert said(database)[::2] == ["first", "second"]
+
+    def test_a_key_of_the_input_method_and_a_second_click_leave_what_is_edited(
+        self, page: Page, slow: Slow
+    ) -> None:
+        slow.finish.set()
+        page.goto("/")
+        send(page, "first")
+        answered(page)
+        box = page.get_by_label("Your message")
+        page.get_by_role("button", name="Edit").dblclick()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        box.fill("first and more")
+        box.evaluate(
+            "box => box.dispatchEvent(new KeyboardEvent('keydown',"
+            " {key: 'Escape', isComposing: true, bubbles: true}))"
+        )
+        expect(box).to_have_value("first and more")
+        expect(box).to_have_accessible_description(re.compile("Sending replaces"))
+        box.press("Escape")
+        expect(box).to_have_value("")
+
+    def test_a_conversation_in_which_nothing_is_said_is_listed_while_something_waits_in_it(
+        self, page: Page, slow: Slow, database: Callable[..., Any]
+    ) -> None:
+        slow.finish.set()
+        page.goto("/")
+        grant = database(mutex.acquire, LLM, "somebody")
+        send(page, "my first question")
+        expect(page.locator(".waiting")).to_be_visible()
+        page.goto("/documents/")
+        page.goto("/")
+        page.locator("#talks a").click()
+        page.get_by_role("button", name="Leave the queue").click()
+        answered(page)
+        page.goto("/")
+        page.locator("#talks a").click()
+        expect(page.get_by_label("Your message")).to_have_value("my first question")
+        page.get_by_label("Your message").fill("")
+        page.goto("/")
+        expect(page.locator("#talks li")).to_have_count(0)
+        database(mutex.release, grant)
 
     def test_a_lost_connection_is_told_and_nothing_is_lost(self, page: Page, faults: list[str]) -> None:
         page.goto("/")

@@ -1,10 +1,13 @@
 """The chat page as it is without scripts, and what the page's scripts ask of the API."""
 
 import json
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
@@ -111,12 +114,13 @@ class TestPage:
             assert str(found.pk) in page
             assert str(missed.pk) not in page
 
-    def test_a_conversation_is_listed_when_something_was_said_in_it(self, visitor: Client) -> None:
-        untitled, tea = begin(visitor, ""), begin(visitor, "Tea")
-        page = visitor.get("/").content.decode()
-        assert f'data-id="{tea.pk}"' in page
-        assert f'data-id="{untitled.pk}"' not in page
-        assert visitor.get(f"/c/{untitled.pk}/").status_code == 200
+    def test_a_conversation_in_which_nothing_was_said_is_listed_for_a_day(self, visitor: Client) -> None:
+        for age, seen in ((timedelta(hours=23), True), (timedelta(hours=25), False)):
+            for title in ("", "Tea"):
+                conversation = begin(visitor, title)
+                Conversation.objects.filter(pk=conversation.pk).update(created_at=Now() - age)
+                page = visitor.get("/").content.decode()
+                assert (f'data-id="{conversation.pk}"' in page) is (seen or bool(title))
 
     def test_a_conversation_is_exported(self, visitor: Client) -> None:
         conversation = begin(visitor, "Tea & <cake>")
@@ -223,6 +227,21 @@ class TestConversations:
             body = {"message": "two", "sessionId": str(conversation.pk), "replaces": wrong}
             assert api.post("/api/lightweight-llm/chat", body, format="json").status_code == 400
         assert Message.objects.count() == 2
+
+    def test_both_messages_keep_what_their_caller_called_the_exchange(self, api: APIClient) -> None:
+        conversation, exchange = begin(api), str(uuid4())
+        body = {"message": "hello", "sessionId": str(conversation.pk), "max_length": 20}
+        for named in ({"exchangeId": exchange}, {}):
+            assert api.post("/api/lightweight-llm/chat", body | named, format="json").status_code == 200
+        kept = api.get(f"/api/conversations/{conversation.pk}").json()["messages"]
+        assert [message["exchangeId"] for message in kept] == [exchange, exchange, None, None]
+        page = api.get(f"/c/{conversation.pk}/").content.decode()
+        assert page.count(f'data-exchange="{exchange}"') == page.count("data-exchange") == 2
+        body |= {"documentIds": ["x"], "exchangeId": "mine"}
+        for route in ("lightweight-llm", "RAG"):
+            refused = api.post(f"/api/{route}/chat", body, format="json")
+            assert refused.status_code == 400
+            assert refused.json()["error"] == "The exchange must be named by a UUID."
 
     def test_nobody_else_changes_it(self, api: APIClient, other: APIClient) -> None:
         conversation = begin(api, "Tea")
