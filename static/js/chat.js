@@ -299,16 +299,19 @@ async function send(message, replaced = null) {
 
 /** Of an answer that broke off before its first word came here, the server may have kept some: look for it. */
 async function findKept(exchange, message) {
-  for (let look = 0; look < 10 && !asking; look += 1) {
+  if (!(await becomesKept(exchange, 10, 700)) || asking) return;
+  if (written() === message) write("");
+  location.reload();
+}
+
+/** Whether the server keeps the exchange by one of so many looks; to ask anew ends the looking. */
+async function becomesKept(exchange, looks, between) {
+  for (let look = 0; look < looks && !asking; look += 1) {
     const kept = await ask(`/api/conversations/${conversation}`).catch(() => null);
-    if (asking) return;
-    if (kept?.messages.some(({ exchangeId }) => exchangeId === exchange)) {
-      if (written() === message) write("");
-      location.reload();
-      return;
-    }
-    await pause(700);
+    if (kept?.messages.some(({ exchangeId }) => exchangeId === exchange)) return true;
+    await pause(between);
   }
+  return false;
 }
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -330,11 +333,7 @@ async function awaitKept(asked) {
   const shown = [addMessage("user", asked.message), addMessage("assistant", "")];
   shown[1].querySelector("[data-text]").classList.add("dots");
   said.inert = true; // nothing is said meanwhile
-  for (let look = 0; look < 30; look += 1) {
-    const kept = await ask(`/api/conversations/${conversation}`).catch(() => null);
-    if (kept?.messages.some(({ exchangeId }) => exchangeId === asked.exchange)) return location.reload();
-    await pause(300);
-  }
+  if (await becomesKept(asked.exchange, 30, 300)) return location.reload();
   said.inert = false;
   for (const element of shown) element.remove();
   toast("Your last question was not kept. It is in the box again.");
@@ -503,6 +502,7 @@ $("delete").addEventListener("click", async () => {
   try {
     await ask(`/api/conversations/${conversation}`, { method: "DELETE" });
     keepDraft(conversation, "");
+    keepEdited(conversation, null);
     forgetAsked(conversation);
     location.assign("/");
   } catch (error) {

@@ -222,6 +222,15 @@ def server(leases: None, slow: Slow, request: pytest.FixtureRequest) -> Iterator
         loop.close()
 
 
+def begin(page: Page, slow: Slow, *questions: str) -> None:
+    """A new conversation in which these were asked, and answered at once."""
+    slow.finish.set()
+    page.goto("/")
+    for question in questions:
+        send(page, question)
+        answered(page)
+
+
 class TestTiming:
     def test_two_browsers_compete_and_the_second_starts_by_itself_when_the_first_stops(
         self, new_page: Open, database: Callable[..., Any]
@@ -293,10 +302,7 @@ class TestTiming:
 
     def test_hostile_markdown_is_inert_and_code_can_be_copied(self, page: Page, slow: Slow) -> None:
         slow.text = HOSTILE
-        slow.finish.set()
-        page.goto("/")
-        send(page, "Be evil")
-        answered(page)
+        begin(page, slow, "Be evil")
         said = page.locator(".message.assistant .prose")
         expect(said).to_contain_text("The end.")
         assert said.locator("script, img, form, input, iframe").count() == 0
@@ -384,10 +390,7 @@ class TestTiming:
     def test_an_edited_message_stays_until_it_is_answered_anew(
         self, page: Page, slow: Slow, database: Callable[..., Any]
     ) -> None:
-        slow.finish.set()
-        page.goto("/")
-        send(page, "first")
-        answered(page)
+        begin(page, slow, "first")
         box = page.get_by_label("Your message")
         page.get_by_role("button", name="Edit").click()
         expect(page.locator("#editing")).to_contain_text("Sending replaces your message")
@@ -417,10 +420,7 @@ class TestTiming:
         answered(page)
 
     def test_edit_and_retry(self, page: Page, slow: Slow) -> None:
-        slow.finish.set()
-        page.goto("/")
-        send(page, "first")
-        answered(page)
+        begin(page, slow, "first")
         with page.expect_request("**/api/lightweight-llm/chat"):
             page.get_by_role("button", name="Retry").click()
         answered(page)
@@ -435,10 +435,7 @@ class TestTiming:
         expect(page.locator(".message")).to_have_count(2)
 
     def test_after_an_export_there_is_more_to_be_said(self, page: Page, slow: Slow) -> None:
-        slow.finish.set()
-        page.goto("/")
-        send(page, "first")
-        answered(page)
+        begin(page, slow, "first")
         for kind in ("Markdown", "JSON"):
             with page.expect_download():
                 page.get_by_role("link", name=kind).click()
@@ -450,10 +447,7 @@ class TestTiming:
     def test_to_ask_again_what_was_not_answered_takes_back_nothing_else(
         self, page: Page, slow: Slow, database: Callable[..., Any]
     ) -> None:
-        slow.finish.set()
-        page.goto("/")
-        send(page, "hello")
-        answered(page)
+        begin(page, slow, "hello")
         grant = database(mutex.acquire, LLM, "somebody")
         send(page, "hello")
         page.get_by_role("button", name="Leave the queue").click()
@@ -500,10 +494,7 @@ class TestTiming:
         self, page: Page, slow: Slow, database: Callable[..., Any]
     ) -> None:
         slow.text = "The old answer. "
-        slow.finish.set()
-        page.goto("/")
-        send(page, "first")
-        answered(page)
+        begin(page, slow, "first")
         grant = database(mutex.acquire, LLM, "somebody")
         page.get_by_role("button", name="Retry").click()
         page.get_by_role("button", name="Leave the queue").click()
@@ -524,10 +515,7 @@ class TestTiming:
     def test_what_another_tab_took_back_takes_nothing_newer_with_it(
         self, page: Page, slow: Slow, database: Callable[..., Any], faults: list[str]
     ) -> None:
-        slow.finish.set()
-        page.goto("/")
-        send(page, "first")
-        answered(page)
+        begin(page, slow, "first")
         other = page.context.new_page()
         other.goto(page.url)
         other.get_by_role("button", name="Edit").click()
@@ -583,10 +571,7 @@ class TestTiming:
     def test_an_answer_of_blanks_loses_no_question(
         self, page: Page, slow: Slow, database: Callable[..., Any]
     ) -> None:
-        slow.finish.set()
-        page.goto("/")
-        send(page, "first")
-        answered(page)
+        begin(page, slow, "first")
         slow.text = "\n"
         page.get_by_role("button", name="Edit").click()
         send(page, "second")
@@ -600,10 +585,7 @@ class TestTiming:
         self, page: Page, slow: Slow, database: Callable[..., Any], faults: list[str]
     ) -> None:
         """The connection breaks when the answer is made and none of it has come."""
-        slow.finish.set()
-        page.goto("/")
-        send(page, "first")
-        answered(page)
+        begin(page, slow, "first")
 
         def breaks(route: Route) -> None:
             route.fetch()
@@ -619,11 +601,7 @@ class TestTiming:
         faults.clear()  # the browser's own words about it
 
     def test_editing_outlives_a_reload(self, page: Page, slow: Slow, database: Callable[..., Any]) -> None:
-        slow.finish.set()
-        page.goto("/")
-        for message in ("first", "second"):
-            send(page, message)
-            answered(page)
+        begin(page, slow, "first", "second")
         page.get_by_role("button", name="Edit").nth(1).click()
         page.get_by_label("Your message").fill("third")
         page.reload()
@@ -637,10 +615,7 @@ class TestTiming:
     def test_what_another_tab_said_is_not_replaced_without_asking(
         self, page: Page, slow: Slow, database: Callable[..., Any]
     ) -> None:
-        slow.finish.set()
-        page.goto("/")
-        send(page, "first")
-        answered(page)
+        begin(page, slow, "first")
         other = page.context.new_page()
         other.goto(page.url)
         send(other, "second")
@@ -652,10 +627,7 @@ class TestTiming:
     def test_a_key_of_the_input_method_and_a_second_click_leave_what_is_edited(
         self, page: Page, slow: Slow
     ) -> None:
-        slow.finish.set()
-        page.goto("/")
-        send(page, "first")
-        answered(page)
+        begin(page, slow, "first")
         box = page.get_by_label("Your message")
         page.get_by_role("button", name="Edit").dblclick()
         expect(page.get_by_role("dialog")).to_have_count(0)
@@ -798,10 +770,7 @@ class TestHands:
     def test_what_was_said_earlier_is_a_click_away(
         self, page: Page, slow: Slow, database: Callable[..., Any]
     ) -> None:
-        slow.finish.set()
-        page.goto("/")
-        send(page, "the first of all")
-        answered(page)
+        begin(page, slow, "the first of all")
         database(say_much, 250)
         page.reload()
         expect(page.locator(".message")).to_have_count(100)
@@ -822,10 +791,7 @@ class TestHands:
     def test_on_a_phone_what_is_said_is_in_sight(self, new_page: Open, slow: Slow) -> None:
         page = new_page(**PHONE)
         slow.text = "A paragraph.\n\n" * 60
-        slow.finish.set()
-        page.goto("/")
-        send(page, "first")
-        answered(page)
+        begin(page, slow, "first")
         send(page, "second")
         answered(page)
         last = page.locator(".message.assistant").nth(1).locator("p").last
@@ -836,11 +802,7 @@ class TestHands:
     def test_what_was_said_later_is_not_replaced_without_asking(
         self, page: Page, slow: Slow, database: Callable[..., Any]
     ) -> None:
-        slow.finish.set()
-        page.goto("/")
-        for message in ("first", "second"):
-            send(page, message)
-            answered(page)
+        begin(page, slow, "first", "second")
         page.get_by_role("button", name="Retry").first.click()
         page.get_by_role("button", name="Cancel").click()
         page.get_by_role("button", name="Edit").first.click()
@@ -854,10 +816,7 @@ class TestHands:
         assert said(database)[0] == "third"
 
     def test_enter_saves_a_title(self, page: Page, slow: Slow) -> None:
-        slow.finish.set()
-        page.goto("/")
-        send(page, "hello")
-        answered(page)
+        begin(page, slow, "hello")
         page.get_by_role("button", name="Rename").click()
         title = page.get_by_role("textbox", name="Title of the conversation")
         title.fill("Greetings")
