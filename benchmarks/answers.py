@@ -2,7 +2,8 @@
 
 `python -m benchmarks.answers` in the root of the project. It uploads the documents of `golden/` into a
 database of its own, converts them, asks every question and removes the database. All ways rank the same
-chunks and give passages, as the search does; there is nothing random in it, so one round tells all.
+chunks and give passages, as the search does; there is nothing random in it, so one round tells all. With
+RERANK_BASE_URL (and RERANK_MODEL and so on) that server orders anew what the search finds, one way more.
 """
 
 import asyncio
@@ -13,17 +14,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 from uuid import UUID
 
 import django
 import numpy as np
+from django.conf import settings
 from numpy.typing import NDArray
 
 from benchmarks.databases import DATABASES
 from benchmarks.rounds import Table, finish, machine, parser
 from benchmarks.server import AS_A_PUBLIC_SITE
 from documents.vectors import Vector
+
+if TYPE_CHECKING:
+    from documents.neighbours import Passage
 
 GOLDEN = Path(__file__).parent / "golden"
 OWNER = "benchmark"
@@ -32,6 +37,7 @@ RANKED = 100  # passages; what comes later counts as not found
 RANK_FUSION = 60  # the usual constant of reciprocal rank fusion
 RESAMPLES = 10_000
 OURS, MEANING, KEYWORDS, FUSION = "search", "vectors alone", "keywords alone", "rank fusion"
+RERANKED = "search, reranked"
 FIGURES = ("hit@1", "hit@5", "MRR", "nDCG@10")
 HIT_GOAL = 0.97
 
@@ -84,9 +90,13 @@ async def ask(spans: dict[Any, Span]) -> list[Asked]:
     asked = []
     for question in questions():
         vector = (await get_embedder().embed([question["question"]]))[0]
-        found = await in_database(_found, question["question"], vector, get_embedder().model, spans)
+        found = await in_database(_found, question["question"], vector, get_embedder().model)
+        if settings.RERANK_BASE_URL:
+            found[RERANKED] = await _reranked(question["question"], found[OURS])
         hits = {
-            way: [_holds(span, question, uploaded[question["document"]]) for span in ranked]
+            way: [
+                _holds(_span(passage, spans), question, uploaded[question["document"]]) for passage in ranked
+            ]
             for way, ranked in found.items()
         }
         asked.append(
@@ -124,7 +134,12 @@ def _spans(names: dict[UUID, str]) -> dict[Any, Span]:
     return {Place(of, number): Span(names[of], start, end) for of, number, start, end in places}
 
 
-def _found(query: str, vector: Vector, model: str, spans: dict[Any, Span]) -> dict[str, list[Span]]:
+def _span(passage: "Passage", spans: dict[Any, Span]) -> Span:
+    first, last = spans[passage.places[0]], spans[passage.places[-1]]
+    return Span(first.document, first.start, last.end)
+
+
+def _found(query: str, vector: Vector, model: str) -> "dict[str, list[Passage]]":
     """The passages, best first, for each way to rank."""
     from documents import search  # noqa: PLC0415
     from documents.matching import matching  # noqa: PLC0415
@@ -148,12 +163,16 @@ def _found(query: str, vector: Vector, model: str, spans: dict[Any, Span]) -> di
     chunks = Chunk.objects.values_list("id", "document_id", "index")
     places = {pk: Place(document, number) for pk, document, number in chunks}
     return {
-        way: [
-            Span(spans[found.places[0]].document, spans[found.places[0]].start, spans[found.places[-1]].end)
-            for found in passages([(pk, places[pk]) for pk in ids], RANKED).values()
-        ]
-        for way, ids in ranked.items()
+        way: list(passages([(pk, places[pk]) for pk in ids], RANKED).values()) for way, ids in ranked.items()
     }
+
+
+async def _reranked(query: str, found: "list[Passage]") -> "list[Passage]":
+    from documents.reranker import order  # noqa: PLC0415
+    from documents.search import RERANKED as SO_MANY  # noqa: PLC0415
+
+    positions = await order(query, [passage.text for passage in found[:SO_MANY]])
+    return [found[position] for position in positions] + found[SO_MANY:]
 
 
 def rank_fusion(lists: Sequence[Sequence[int]]) -> list[int]:

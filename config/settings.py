@@ -355,3 +355,8 @@ EMBEDDING_BASE_URL = setting("EMBEDDING_BASE_URL")
 EMBEDDING_MODEL = setting("EMBEDDING_MODEL")
 EMBEDDING_API_KEY = setting("EMBEDDING_API_KEY")
 EMBEDDING_TIMEOUT = number("EMBEDDING_TIMEOUT", 60.0)
+# What orders anew what a search has found: nothing by default, any server with a rerank API by URL.
+RERANK_BASE_URL = setting("RERANK_BASE_URL")
+RERANK_MODEL = setting("RERANK_MODEL")
+RERANK_API_KEY = setting("RERANK_API_KEY")
+RERANK_TIMEOUT = number("RERANK_TIMEOUT", 5.0)

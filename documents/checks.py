@@ -1,4 +1,4 @@
-"""Wrong settings of the embedding engine, said before a conversion fails by them."""
+"""Wrong settings of the engines for documents, said before something fails by them."""
 
 from typing import Any
 
@@ -23,6 +23,20 @@ def check_embedding(**kwargs: Any) -> list[CheckMessage]:
                 "EMBEDDING_MODEL is set without EMBEDDING_BASE_URL and has no effect.",
                 hint="Set EMBEDDING_BASE_URL too, or leave both out for the model in-process.",
                 id="documents.W002",
+            )
+        ]
+    return []
+
+
+@register
+def check_reranker(**kwargs: Any) -> list[CheckMessage]:
+    """Nothing orders anew what is found unless a server is named."""
+    if settings.RERANK_MODEL and not settings.RERANK_BASE_URL:
+        return [
+            Warning(
+                "RERANK_MODEL is set without RERANK_BASE_URL and has no effect.",
+                hint="Set RERANK_BASE_URL to the address of a rerank API, or leave both out.",
+                id="documents.W003",
             )
         ]
     return []

@@ -5,16 +5,18 @@ chunk are standardised over the proposal (mean 0, deviation 1) and added with fi
 are looked at again, for words that are alike (`documents.likeness`). Words count in the chunk, in its heading
 and in its document's title. Fusing scores rather than ranks, with these weights, found the most answers of
 the ways that were measured. What is given back are passages: the best chunks, each
-with its neighbours (`documents.neighbours`).
+with its neighbours (`documents.neighbours`). A server named by RERANK_BASE_URL orders the best of them anew
+(`documents.reranker`).
 """
 
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from django.conf import settings
 from django.db.models import QuerySet
 from numpy.typing import NDArray
 
@@ -39,12 +41,14 @@ EQUAL = 1e-6  # scores that deviate by no more tell nothing apart
 SNIPPET = 300  # characters
 LOOKED_AT_AGAIN = 24  # chunks, the best by both
 LIKENESS = 0.3  # its weight then; the rest is the score of before
+RERANKED = 24  # passages, at most
 
 
 @dataclass(frozen=True)
 class Hit:
     """A found chunk, and the `passage` that it and its neighbours make; `score` is 0 to 1, the same order
-    as the ranking."""
+    as the ranking. A reranker, whose scores have a scale of their own, moves hits and leaves the scores to
+    their ranks."""
 
     document: Document
     chunk: Chunk
@@ -90,14 +94,36 @@ async def find(owner: str | None, query: str, *, document_ids: Sequence[str] | N
     """The best chunks for the query in these documents of the owner's, or in all of them.
 
     Raises Http404 if one of the ids is not a document of the owner's. Without an embedding engine that
-    answers, the search is by keywords alone, and `by_meaning` says so.
+    answers, the search is by keywords alone, and `by_meaning` says so; without a reranker that does, what
+    is found stays in its order.
     """
     documents = await in_database(Document.objects.for_owner(owner).pick, document_ids)
     words = words_of(query)
     matched, cosines = await asyncio.gather(
         in_database(matching, documents, words, PROPOSED), _near(documents, query)
     )
-    return await in_database(found, documents, words, matched, cosines, limit=limit)
+    if not settings.RERANK_BASE_URL:
+        return await in_database(found, documents, words, matched, cosines, limit=limit)
+    more = await in_database(found, documents, words, matched, cosines, limit=max(limit, RERANKED))
+    return replace(more, hits=(await reranked(query, more.hits))[:limit])
+
+
+async def reranked(query: str, hits: Sequence[Hit]) -> list[Hit]:
+    """The same hits, the best of them in the order that the reranker gives their passages; as they are, if
+    it fails."""
+    # Only here: aiohttp takes 0.2 s to import.
+    from documents.reranker import RerankError, order  # noqa: PLC0415
+
+    if len(hits) < 2:
+        return list(hits)
+    best = hits[:RERANKED]
+    try:
+        positions = await order(query, [hit.passage for hit in best])
+    except RerankError:
+        logger.exception("What was found could not be ordered anew: it stays as it was.")
+        return list(hits)
+    moved = [replace(best[position], score=hit.score) for position, hit in zip(positions, best, strict=True)]
+    return [*moved, *hits[RERANKED:]]
 
 
 async def _near(documents: QuerySet[Document], query: str) -> dict[int, float]:

@@ -38,6 +38,13 @@ def test_an_embedding_server_needs_its_models_name(settings: Settings) -> None:
     assert found() == {"documents.W002"}
 
 
+def test_a_reranking_model_needs_a_server(settings: Settings) -> None:
+    settings.RERANK_MODEL = "some-model"
+    assert found() == {"documents.W003"}
+    settings.RERANK_BASE_URL = "http://127.0.0.1:9/v1"
+    assert not found()
+
+
 @pytest.mark.usefixtures("leases")
 def test_every_migration_can_be_taken_back() -> None:
     for app in ("chat", "documents", "leases"):
