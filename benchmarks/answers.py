@@ -128,7 +128,7 @@ async def _converted(name: str, text: str) -> UUID:
 
 def _spans(names: dict[UUID, str]) -> dict[Any, Span]:
     from documents.models import Chunk  # noqa: PLC0415
-    from documents.neighbours import Place  # noqa: PLC0415
+    from documents.statements import Place  # noqa: PLC0415
 
     places = Chunk.objects.values_list("document_id", "index", "start", "end")
     return {Place(of, number): Span(names[of], start, end) for of, number, start, end in places}
@@ -145,7 +145,8 @@ def _found(query: str, vector: Vector, model: str) -> "dict[str, list[Passage]]"
     from documents.matching import matching  # noqa: PLC0415
     from documents.models import Chunk, Document  # noqa: PLC0415
     from documents.nearest import nearest  # noqa: PLC0415
-    from documents.neighbours import Place, passages  # noqa: PLC0415
+    from documents.neighbours import passages  # noqa: PLC0415
+    from documents.statements import Place  # noqa: PLC0415
 
     documents = Document.objects.for_owner(OWNER)
     words = search.words_of(query)

@@ -4,27 +4,16 @@ Small chunks are found more often, and longer passages hold more answers: with b
 `benchmarks/` has 94 of 100 answers among the first five where chunks as long as the passages had 89.
 """
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import NamedTuple
-from uuid import UUID
 
-from django.db.models import F
-
-from documents.models import Chunk
+from documents.statements import Place, around
 
 PASSAGE_CHARACTERS = 1_200
 """About as many as four chunks have; a single chunk may have more."""
 REACH = 4
 """Neighbours looked at on either side."""
 _AT_ONCE = 30  # chunks at most whose neighbours are read
-
-
-class Place(NamedTuple):
-    """Where a chunk stands."""
-
-    document: UUID
-    number: int
 
 
 @dataclass(frozen=True)
@@ -45,7 +34,7 @@ def passages(ranked: Sequence[tuple[int, Place]], count: int) -> dict[int, Passa
     at_once = min(count + count // 2 + 1, _AT_ONCE)
     for first in range(0, len(ranked), at_once):
         some = ranked[first : first + at_once]
-        texts = _texts([pk for pk, _ in some])
+        texts = around([pk for pk, _ in some], REACH)
         for pk, place in some:
             if place in texts and place not in taken:
                 places = _around(place, texts, taken)
@@ -54,15 +43,6 @@ def passages(ranked: Sequence[tuple[int, Place]], count: int) -> dict[int, Passa
                 if len(found) == count:
                     return found
     return found
-
-
-def _texts(ids: Collection[int]) -> dict[Place, str]:
-    """The texts of these chunks and of those within their reach."""
-    near = Chunk.objects.filter(
-        id__in=ids, document__chunks__index__range=(F("index") - REACH, F("index") + REACH)
-    )
-    rows = near.values_list("document_id", "document__chunks__index", "document__chunks__text")
-    return {Place(document, number): text for document, number, text in rows}
 
 
 def _around(place: Place, texts: Mapping[Place, str], taken: Set[Place]) -> list[Place]:

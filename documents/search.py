@@ -28,7 +28,8 @@ from documents.matching import matching
 from documents.metrics import count_error
 from documents.models import Chunk, Document
 from documents.nearest import nearest
-from documents.neighbours import Place, passages
+from documents.neighbours import passages
+from documents.statements import Place, written
 from documents.vectors import Vector
 from leases.database import in_database
 
@@ -97,15 +98,25 @@ async def find(owner: str | None, query: str, *, document_ids: Sequence[str] | N
     answers, the search is by keywords alone, and `by_meaning` says so; without a reranker that does, what
     is found stays in its order.
     """
-    documents = await in_database(Document.objects.for_owner(owner).pick, document_ids)
+    documents = Document.objects.for_owner(owner)
+    if document_ids is not None:
+        documents = await in_database(documents.pick, document_ids)
     words = words_of(query)
-    matched, cosines = await asyncio.gather(
-        in_database(matching, documents, words, PROPOSED), _near(documents, query)
+    (matched, unconverted), cosines = await asyncio.gather(
+        in_database(_by_words, documents, words), _near(documents, query)
     )
-    if not settings.RERANK_BASE_URL:
-        return await in_database(found, documents, words, matched, cosines, limit=limit)
-    more = await in_database(found, documents, words, matched, cosines, limit=max(limit, RERANKED))
-    return replace(more, hits=(await reranked(query, more.hits))[:limit])
+    reranking = bool(settings.RERANK_BASE_URL)
+    hits = await in_database(found, words, matched, cosines, max(limit, RERANKED) if reranking else limit)
+    if reranking:
+        hits = (await reranked(query, hits))[:limit]
+    return Found(hits, by_meaning=bool(cosines), unconverted=unconverted)
+
+
+def _by_words(documents: QuerySet[Document], words: Sequence[str]) -> tuple[list[int], int]:
+    """What the half of keywords proposes, and how many documents only it can find: asked while the other
+    half is looking."""
+    unconverted = documents.exclude(embedding_model=get_embedder().model).count()
+    return matching(documents, words, PROPOSED), unconverted
 
 
 async def reranked(query: str, hits: Sequence[Hit]) -> list[Hit]:
@@ -151,28 +162,19 @@ def words_of(query: str) -> list[str]:
 
 
 def found(
-    documents: QuerySet[Document],
-    words: Sequence[str],
-    matched: Collection[int],
-    cosines: Mapping[int, float],
-    *,
-    limit: int,
-) -> Found:
+    words: Sequence[str], matched: Collection[int], cosines: Mapping[int, float], limit: int
+) -> list[Hit]:
     """The best passages for a query of these words: of the chunks `matched` by them and of those nearest in
     meaning, with their `cosines`; without any, the search is by keywords alone."""
     ranked = rank(words, matched, cosines)
     joined = passages([(one.chunk.id, one.chunk.place) for one in ranked], limit)
     whole = Chunk.objects.select_related("document").defer("vector", "document__text", "document__pages")
     chunks = whole.in_bulk(list(joined))
-    return Found(
-        hits=[
-            Hit(chunks[pk].document, chunks[pk], joined[pk].text, round(score, 4))
-            for (pk, *_), score in ranked
-            if pk in chunks  # the others are not wanted, or gone meanwhile
-        ],
-        by_meaning=bool(cosines),
-        unconverted=documents.exclude(embedding_model=get_embedder().model).count(),
-    )
+    return [
+        Hit(chunks[pk].document, chunks[pk], joined[pk].text, round(score, 4))
+        for (pk, *_), score in ranked
+        if pk in chunks  # the others are not wanted, or gone meanwhile
+    ]
 
 
 def rank(words: Sequence[str], matched: Collection[int], cosines: Mapping[int, float]) -> list[Ranked]:
@@ -205,12 +207,9 @@ def _ordered(chunks: Sequence[Proposed], scores: NDArray[np.float64]) -> list[Ra
 
 def _proposed(ids: Collection[int]) -> list[Proposed]:
     """What is needed of these chunks to rank them."""
-    rows = Chunk.objects.filter(id__in=ids).values_list(
-        "id", "document_id", "index", "document__title", "heading", "text"
-    )
     return [
-        Proposed(pk, Place(document, index), words_in("\n".join(written)))
-        for pk, document, index, *written in rows
+        Proposed(chunk.id, chunk.place, words_in(f"{chunk.title}\n{chunk.heading}\n{chunk.text}"))
+        for chunk in written(ids)
     ]
 
 

@@ -13,8 +13,9 @@ from documents.search import (
     LOOKED_AT_AGAIN,
     PROPOSED,
     QUERY_WORDS,
-    Found,
+    Hit,
     _fuse,
+    find,
     found,
     fused,
     near,
@@ -22,6 +23,7 @@ from documents.search import (
     words_of,
 )
 from documents.vectors import Vector
+from tests.database import query
 
 TEXTS = [
     "The cat sat on the mat.",
@@ -36,11 +38,13 @@ def axis(n: int, size: int = 3) -> Vector:
     return vector
 
 
-def search(documents: QuerySet[Document], query: str, vector: Vector | None = None, limit: int = 10) -> Found:
-    """What `find` finds where the query has this embedding, or none."""
+def search(
+    documents: QuerySet[Document], query: str, vector: Vector | None = None, limit: int = 10
+) -> list[Hit]:
+    """The hits of `find` where the query has this embedding, or none."""
     words = words_of(query)
     cosines = {} if vector is None else near(documents, vector, get_embedder().model)
-    return found(documents, words, matching(documents, words, PROPOSED), cosines, limit=limit)
+    return found(words, matching(documents, words, PROPOSED), cosines, limit)
 
 
 def document(
@@ -133,25 +137,25 @@ class TestSearch:
         for number, vector in enumerate(vectors):
             document([f"Paragraph {number} of something. " + "word " * 300], [vector])
         code = document(["After the fifth it shows UNBAL. " + "word " * 300], [-axis(0)])
-        assert search(Document.objects.all(), "UNBAL", axis(0)).hits[0].document == code
+        assert search(Document.objects.all(), "UNBAL", axis(0))[0].document == code
 
     def test_of_two_that_are_equal_else_the_one_with_alike_words_is_first(self) -> None:
         for text in ("The tractor comes on Mondays.", "The physician comes on Mondays."):
             document([text], [axis(0)])
-        hits = search(Document.objects.all(), "Which day does the doctor come?", axis(0)).hits
+        hits = search(Document.objects.all(), "Which day does the doctor come?", axis(0))
         assert [hit.passage.split()[1] for hit in hits] == ["physician", "tractor"]
         assert hits[0].score > hits[1].score
 
     def test_among_many_that_have_the_words_alike_ones_decide(self) -> None:
         for text in (*["The tractor comes on Mondays."] * 6, "The physician comes on Mondays."):
             document([text], None)
-        hits = search(Document.objects.all(), "On which monday does the doctor come?").hits
+        hits = search(Document.objects.all(), "On which monday does the doctor come?")
         assert hits[0].passage == "The physician comes on Mondays."
 
     def test_a_word_that_all_have_leaves_their_order_as_it_was(self) -> None:
         for number in range(10):
             document(["A boat. " + "It sails far away from here. " * number], None)
-        hits = search(Document.objects.all(), "boat").hits
+        hits = search(Document.objects.all(), "boat")
         assert [len(hit.passage) for hit in hits] == sorted(len(hit.passage) for hit in hits)
         assert hits[-1].score < 0.8 * hits[0].score
 
@@ -173,7 +177,7 @@ class TestSearch:
 
     def test_equals_are_always_in_the_same_order(self) -> None:
         documents = [document(["Green tea.", "Green tea."], None) for _ in range(4)]
-        hits = search(Document.objects.all(), "tea", limit=20).hits
+        hits = search(Document.objects.all(), "tea", limit=20)
         places = [(hit.document.pk, hit.chunk.index) for hit in hits]
         assert {document for document, _ in places} == {made.pk for made in documents}
         assert places == sorted(places)
@@ -181,7 +185,7 @@ class TestSearch:
     def test_what_nothing_speaks_for_is_no_hit(self) -> None:
         document(["Green tea."], [axis(0)])
         document(["Black coffee."], [axis(1)])
-        (hit,) = search(Document.objects.all(), "tea", axis(0)).hits
+        (hit,) = search(Document.objects.all(), "tea", axis(0))
         assert hit.chunk.text == "Green tea."
 
     def test_words_of_the_title_and_of_the_heading_count(self) -> None:
@@ -189,40 +193,49 @@ class TestSearch:
             made = document(["Dogs are on a lead."], None)
             Document.objects.filter(pk=made.pk).update(title=title)
             Chunk.objects.filter(document=made).update(heading=heading)
-        hits = search(Document.objects.all(), "bylaws dogs").hits
+        hits = search(Document.objects.all(), "bylaws dogs")
         assert [(hit.document.title, hit.chunk.heading) for hit in hits[2:]] == [("t", "")]
 
     def test_a_hit_has_its_neighbours_and_they_are_no_hits_of_their_own(self) -> None:
         document(TEXTS, [axis(0), axis(1), axis(2)])
-        (hit,) = search(Document.objects.all(), "cat", axis(0)).hits
+        (hit,) = search(Document.objects.all(), "cat", axis(0))
         assert (hit.chunk.index, hit.passage, hit.snippet) == (0, "\n".join(TEXTS), TEXTS[0])
 
     def test_vectors_of_another_model_are_never_compared(self) -> None:
         document(TEXTS, [axis(0), axis(1), axis(2)], model="other")
-        result = search(Document.objects.all(), "nothing matches", axis(2))
-        assert (result.hits, result.by_meaning, result.unconverted) == ([], False, 1)
+        assert search(Document.objects.all(), "nothing matches", axis(2)) == []
+        assert near(Document.objects.all(), axis(2), "other") != {}
 
     def test_vectors_of_another_length_are_never_compared(self) -> None:
         document(TEXTS, [axis(n, 4) for n in range(3)])
-        assert not search(Document.objects.all(), "cat", axis(2)).by_meaning
+        assert near(Document.objects.all(), axis(2), get_embedder().model) == {}
 
     def test_a_mixture_finds_both_kinds(self) -> None:
         converted = document(TEXTS, [axis(0), axis(1), axis(2)])
         plain = document(["Cats purr when they are content."], None)
-        result = search(Document.objects.all(), "purr", axis(0))
-        assert {hit.document.pk for hit in result.hits} == {converted.pk, plain.pk}
-        assert (result.by_meaning, result.unconverted) == (True, 1)
+        hits = search(Document.objects.all(), "purr", axis(0))
+        assert {hit.document.pk for hit in hits} == {converted.pk, plain.pk}
+
+    @pytest.mark.parametrize(("model", "told"), [(None, (True, 1)), ("other", (False, 2))])
+    async def test_it_is_told_how_many_documents_only_their_words_could_find(
+        self, model: str | None, told: tuple[bool, int]
+    ) -> None:
+        await query(document, TEXTS, [axis(n, 384) for n in range(3)], model)
+        await query(document, TEXTS, None)
+        await query(document, TEXTS, None, owner="bob")
+        result = await find("ann", "purr", document_ids=None, limit=3)
+        assert (result.by_meaning, result.unconverted) == told
 
     def test_the_set_of_documents_is_the_limit_of_what_is_found(self) -> None:
         mine = document(TEXTS, [axis(0), axis(1), axis(2)])
         document(TEXTS, [axis(0), axis(1), axis(2)], owner="bob")
-        result = search(Document.objects.for_owner("ann"), "cat", axis(0))
-        assert {hit.document.pk for hit in result.hits} == {mine.pk}
-        assert search(Document.objects.for_owner(None), "cat", axis(0)).hits == []
+        hits = search(Document.objects.for_owner("ann"), "cat", axis(0))
+        assert {hit.document.pk for hit in hits} == {mine.pk}
+        assert search(Document.objects.for_owner(None), "cat", axis(0)) == []
 
     def test_changed_and_deleted_chunks_are_found_by_their_present_words(self) -> None:
         made = document(TEXTS, None)
         Chunk.objects.filter(document=made, index=0).update(text="An owl in the barn.")
         Chunk.objects.filter(document=made, index=1).delete()
-        assert search(Document.objects.all(), "owl").hits
-        assert not search(Document.objects.all(), "mat dogs").hits
+        assert search(Document.objects.all(), "owl")
+        assert not search(Document.objects.all(), "mat dogs")
