@@ -133,7 +133,10 @@ async function showEarlier(event) {
     scroller().scrollTop += scroller().scrollHeight - height;
     const further = page.getElementById("earlier");
     if (further) link.href = further.getAttribute("href");
-    else link.parentElement.remove();
+    else {
+      if (document.activeElement === link) $("scroll").focus({ preventScroll: true });
+      link.parentElement.remove();
+    }
   } catch (error) {
     toast(error.message, "error");
   }

@@ -783,6 +783,7 @@ class TestHands:
         page.get_by_role("link", name="Show earlier messages").click()
         expect(page.locator(".message")).to_have_count(252)
         expect(page.get_by_role("link", name="Show earlier messages")).to_have_count(0)
+        expect(page.locator("#scroll")).to_be_focused()  # so that keys go on scrolling
         expect(page.locator(".message.user .prose").first).to_have_text("the first of all")
         send(page, "the last of all")
         answered(page)
