@@ -20,8 +20,8 @@ MAX_ANSWER_BYTES = 1024 * 1024
 """Ten times what the texts that are sent would take: some servers send them back."""
 
 UNREACHABLE = (
-    "The reranking server cannot be reached or broke off its answer. "
-    "Please check that it is running at the address in RERANK_BASE_URL."
+    "The reranking server cannot be asked, or broke off its answer. Please check that it is running at the "
+    "web address in RERANK_BASE_URL, and that RERANK_API_KEY is a single line."
 )
 UNREADABLE = (
     "The reranking server's answer does not say how relevant each text is. "
@@ -50,14 +50,7 @@ async def order(query: str, texts: Sequence[str]) -> list[int]:
     except TimeoutError as error:
         seconds = f"{settings.RERANK_TIMEOUT:g}"
         raise RerankError(f"The reranking server did not answer within {seconds} seconds.") from error
-    except aiohttp.ClientConnectorError as error:
-        raise RerankError(UNREACHABLE) from error
-    except (ValueError, aiohttp.NonHttpUrlClientError) as error:
-        raise RerankError(
-            "The reranking server cannot be addressed. "
-            "Please check that RERANK_BASE_URL is a web address and RERANK_API_KEY a single line."
-        ) from error
-    except aiohttp.ClientError as error:
+    except (aiohttp.ClientError, ValueError) as error:  # ValueError: what cannot be asked
         raise RerankError(UNREACHABLE) from error
     relevance = _relevance_in(answer, len(texts))
     return sorted(range(len(texts)), key=lambda position: -relevance.get(position, -float("inf")))

@@ -210,6 +210,14 @@ class TestServer:
         with pytest.raises(RerankError, match="RERANK_BASE_URL"):
             await order("?", ["a", "b"])
 
+    async def test_a_key_of_two_lines_is_said(self, settings: Settings) -> None:
+        async with EmbeddingServer(the_last_is_best) as server:
+            put(settings, server)
+            settings.RERANK_API_KEY = "one\ntwo"
+            with pytest.raises(RerankError, match="RERANK_API_KEY is a single line"):
+                await order("?", ["a", "b"])
+        assert server.requests == []
+
     async def test_who_gives_up_leaves_nothing_behind(self, settings: Settings) -> None:
         async with EmbeddingServer(lambda _: Answer(b"", missing=9, stalled=True)) as server:
             put(settings, server)
