@@ -17,26 +17,19 @@ def check_embedding(**kwargs: Any) -> list[CheckMessage]:
                 id="documents.E001",
             )
         ]
-    if settings.EMBEDDING_MODEL and not settings.EMBEDDING_BASE_URL:
-        return [
-            Warning(
-                "EMBEDDING_MODEL is set without EMBEDDING_BASE_URL and has no effect.",
-                hint="Set EMBEDDING_BASE_URL too, or leave both out for the model in-process.",
-                id="documents.W002",
-            )
-        ]
-    return []
+    hint = "Set EMBEDDING_BASE_URL too, or leave both out for the model in-process."
+    return _model_without_server("EMBEDDING", hint, "W002")
 
 
 @register
 def check_reranker(**kwargs: Any) -> list[CheckMessage]:
     """Nothing orders anew what is found unless a server is named."""
-    if settings.RERANK_MODEL and not settings.RERANK_BASE_URL:
-        return [
-            Warning(
-                "RERANK_MODEL is set without RERANK_BASE_URL and has no effect.",
-                hint="Set RERANK_BASE_URL to the address of a rerank API, or leave both out.",
-                id="documents.W003",
-            )
-        ]
-    return []
+    hint = "Set RERANK_BASE_URL to the address of a rerank API, or leave both out."
+    return _model_without_server("RERANK", hint, "W003")
+
+
+def _model_without_server(name: str, hint: str, number: str) -> list[CheckMessage]:
+    if not getattr(settings, f"{name}_MODEL") or getattr(settings, f"{name}_BASE_URL"):
+        return []
+    says = f"{name}_MODEL is set without {name}_BASE_URL and has no effect."
+    return [Warning(says, hint=hint, id=f"documents.{number}")]

@@ -43,7 +43,7 @@ def _pieces_of(words: Sequence[str]) -> NDArray[np.int64]:
     return np.array(sorted({piece for word in set(words) for piece in _pieces(word)}), dtype=np.int64)
 
 
-@lru_cache(30_000)  # words, 9 MB
+@lru_cache(30_000)  # words, 12 MB
 def _pieces(word: str) -> tuple[int, ...]:
     """Those of one word, without what the model does not know: that is like nothing else unknown."""
     tokenizer = load_tokenizer()
