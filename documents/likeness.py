@@ -16,6 +16,9 @@ from safetensors import safe_open
 from documents.bm25 import rarity
 from documents.tokenizer import WEIGHTS_FILE, load_tokenizer, model_directory
 
+REMEMBERED = 32
+"""Letters of a word whose pieces are kept: a text may have "words" as long as a chunk."""
+
 _VECTORS = "embeddings.word_embeddings.weight"
 
 
@@ -43,12 +46,18 @@ def _pieces_of(words: Sequence[str]) -> NDArray[np.int64]:
     return np.array(sorted({piece for word in set(words) for piece in _pieces(word)}), dtype=np.int64)
 
 
-@lru_cache(30_000)  # words, 12 MB
 def _pieces(word: str) -> tuple[int, ...]:
     """Those of one word, without what the model does not know: that is like nothing else unknown."""
+    return _remembered(word) if len(word) <= REMEMBERED else _cut(word)
+
+
+def _cut(word: str) -> tuple[int, ...]:
     tokenizer = load_tokenizer()
     unknown = tokenizer.token_to_id("[UNK]")
     return tuple(piece for piece in tokenizer.encode(word, add_special_tokens=False).ids if piece != unknown)
+
+
+_remembered = lru_cache(30_000)(_cut)  # words, 12 MB of usual ones
 
 
 def _vectors(pieces: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from documents.bm25 import words_in
+from documents.likeness import REMEMBERED, _remembered
 from documents.likeness import likeness as likeness_of_words
 
 
@@ -55,3 +56,12 @@ def test_whatever_is_asked_there_is_a_score_for_each_text(words: list[str]) -> N
     assert scores.shape == (2,)
     assert np.isfinite(scores).all()
     assert ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_words_as_long_as_texts_count_and_are_not_remembered() -> None:
+    lengthy = "会" * (REMEMBERED + 1)
+    likeness(["会", "boat"], ["会"])
+    before = _remembered.cache_info()
+    assert likeness(["会"], [lengthy, "boat"])[0] == pytest.approx(1, abs=0.001)
+    after = _remembered.cache_info()
+    assert (after.misses, after.currsize) == (before.misses, before.currsize)
