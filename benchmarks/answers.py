@@ -154,8 +154,8 @@ def _found(query: str, vector: Vector, model: str) -> "dict[str, list[Passage]]"
     both, by_words = (
         [one.chunk.id for one in ranked]
         for ranked in (
-            search.rank(words, matched[: search.PROPOSED], cosines),
-            search.fused(words, matched, {}),
+            search.rank(words, search.proposed(matched[: search.PROPOSED]), cosines),
+            search.fused(words, search.proposed(matched), {}),
         )
     )
     alone = nearest(documents, vector, RANKED)

@@ -6,6 +6,7 @@ prints ratios first, with the median and the extremes of the rounds, and can be 
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -36,9 +37,8 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share of the values does not exceed, 0.5 for the median."""
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+    """The least value that this share of the values does not exceed (nearest rank), 0.5 for the median."""
+    return sorted(values)[math.ceil(len(values) * share) - 1]
 
 
 def interleaved(

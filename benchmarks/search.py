@@ -243,7 +243,7 @@ def _searched(documents: Any, question: str, vector: Vector) -> Any:
     from documents.matching import matching  # noqa: PLC0415
 
     words = search.words_of(question)
-    matched = matching(documents, words, search.PROPOSED)
+    matched = search.proposed(matching(documents, words, search.PROPOSED))
     return search.found(words, matched, search.near(documents, vector, MODEL), TEN)
 
 

@@ -112,11 +112,11 @@ async def find(owner: str | None, query: str, *, document_ids: Sequence[str] | N
     return Found(hits, by_meaning=bool(cosines), unconverted=unconverted)
 
 
-def _by_words(documents: QuerySet[Document], words: Sequence[str]) -> tuple[list[int], int]:
-    """What the half of keywords proposes, and how many documents only it can find: asked while the other
-    half is looking."""
+def _by_words(documents: QuerySet[Document], words: Sequence[str]) -> tuple[list[Proposed], int]:
+    """What the half of keywords proposes, and how many documents only it can find: asked, and read, while
+    the other half is looking."""
     unconverted = documents.exclude(embedding_model=get_embedder().model).count()
-    return matching(documents, words, PROPOSED), unconverted
+    return proposed(matching(documents, words, PROPOSED)), unconverted
 
 
 async def reranked(query: str, hits: Sequence[Hit]) -> list[Hit]:
@@ -162,7 +162,7 @@ def words_of(query: str) -> list[str]:
 
 
 def found(
-    words: Sequence[str], matched: Collection[int], cosines: Mapping[int, float], limit: int
+    words: Sequence[str], matched: Sequence[Proposed], cosines: Mapping[int, float], limit: int
 ) -> list[Hit]:
     """The best passages for a query of these words: of the chunks `matched` by them and of those nearest in
     meaning, with their `cosines`; without any, the search is by keywords alone."""
@@ -177,7 +177,7 @@ def found(
     ]
 
 
-def rank(words: Sequence[str], matched: Collection[int], cosines: Mapping[int, float]) -> list[Ranked]:
+def rank(words: Sequence[str], matched: Sequence[Proposed], cosines: Mapping[int, float]) -> list[Ranked]:
     """The chunks `matched` by the words and those nearest in meaning, with their `cosines`, best first."""
     ranked = fused(words, matched, cosines)
     best, others = ranked[:LOOKED_AT_AGAIN], ranked[LOOKED_AT_AGAIN:]
@@ -189,14 +189,14 @@ def rank(words: Sequence[str], matched: Collection[int], cosines: Mapping[int, f
     return again + [one._replace(score=min(one.score, again[-1].score)) for one in others]
 
 
-def fused(words: Sequence[str], matched: Collection[int], cosines: Mapping[int, float]) -> list[Ranked]:
+def fused(words: Sequence[str], matched: Sequence[Proposed], cosines: Mapping[int, float]) -> list[Ranked]:
     """The same by the scores of the two halves alone."""
-    proposed = _proposed({*cosines, *matched})
+    both = [*matched, *proposed(cosines.keys() - {one.id for one in matched})]
     scores = _fuse(
-        np.array([cosines.get(one.id, np.nan) for one in proposed], dtype=np.float64),
-        bm25(words, [one.words for one in proposed]),
+        np.array([cosines.get(one.id, np.nan) for one in both], dtype=np.float64),
+        bm25(words, [one.words for one in both]),
     )
-    return _ordered(proposed, scores)
+    return _ordered(both, scores)
 
 
 def _ordered(chunks: Sequence[Proposed], scores: NDArray[np.float64]) -> list[Ranked]:
@@ -205,8 +205,8 @@ def _ordered(chunks: Sequence[Proposed], scores: NDArray[np.float64]) -> list[Ra
     return sorted(ranked, key=lambda one: (-one.score, one.chunk.place))
 
 
-def _proposed(ids: Collection[int]) -> list[Proposed]:
-    """What is needed of these chunks to rank them."""
+def proposed(ids: Collection[int]) -> list[Proposed]:
+    """What is needed of these chunks to rank them: of those that there are, in no order."""
     return [
         Proposed(chunk.id, chunk.place, words_in(f"{chunk.title}\n{chunk.heading}\n{chunk.text}"))
         for chunk in written(ids)

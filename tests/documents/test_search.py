@@ -19,6 +19,7 @@ from documents.search import (
     found,
     fused,
     near,
+    proposed,
     rank,
     words_of,
 )
@@ -44,7 +45,7 @@ def search(
     """The hits of `find` where the query has this embedding, or none."""
     words = words_of(query)
     cosines = {} if vector is None else near(documents, vector, get_embedder().model)
-    return found(words, matching(documents, words, PROPOSED), cosines, limit)
+    return found(words, proposed(matching(documents, words, PROPOSED)), cosines, limit)
 
 
 def document(
@@ -126,7 +127,7 @@ class TestSearch:
         document(TEXTS, [axis(0), axis(1), axis(2)])
         documents = Document.objects.all()
         cosines = near(documents, axis(2), get_embedder().model)
-        ranked = rank(["mat"], matching(documents, ["mat"], PROPOSED), cosines)
+        ranked = rank(["mat"], proposed(matching(documents, ["mat"], PROPOSED)), cosines)
         assert {one.chunk.place.number for one in ranked[:2]} == {0, 2}
 
     def test_a_code_finds_the_one_chunk_that_has_it_however_far_it_is_in_meaning(self) -> None:
