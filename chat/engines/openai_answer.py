@@ -1,5 +1,6 @@
 """What an OpenAI-compatible server answers: how it is read, how much of it, and what its faults mean."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,6 +12,8 @@ import aiohttp
 from chat.engines.base import ContextOverflow, EngineError, EngineTimeout, Usage
 from leases.outgoing import whole
 
+READ_EVERY = 0.02
+"""Seconds, once an answer has begun: tokens that come faster than anyone sees them are read together."""
 MAX_LINE = 1 << 20
 MAX_STREAM = 1 << 25
 """Bytes of one line and of one whole answer, with the protocol's own words around each token."""
@@ -68,6 +71,10 @@ class Answer:
     def text(self) -> str:
         return "".join(self._pieces)
 
+    @property
+    def begun(self) -> bool:
+        return bool(self._pieces)
+
     def take(self, event: dict[str, Any]) -> list[str]:
         """The new pieces of text: one or none."""
         if event is _DONE:
@@ -88,11 +95,11 @@ class Answer:
         return pieces
 
 
-async def events_of(response: aiohttp.ClientResponse) -> AsyncGenerator[dict[str, Any], None]:
+async def events_of(response: aiohttp.ClientResponse, answer: Answer) -> AsyncGenerator[dict[str, Any], None]:
     """The server-sent events' JSON objects, `_DONE` last if the server says so. An object may span
     several `data:` lines and need not be followed by the blank line that the standard asks for."""
     pending: list[str] = []
-    async with aclosing(_lines(response)) as lines:
+    async with aclosing(_lines(response, answer)) as lines:
         async for line in lines:
             field, _, value = line.partition(":")
             if field == "error":
@@ -114,7 +121,7 @@ async def events_of(response: aiohttp.ClientResponse) -> AsyncGenerator[dict[str
         raise EngineError(CUT_OFF)
 
 
-async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[str, None]:
+async def _lines(response: aiohttp.ClientResponse, answer: Answer) -> AsyncGenerator[str, None]:
     rest = b""
     total = 0
     async for chunk in response.content.iter_any():
@@ -124,6 +131,10 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[str, None]:
             raise EngineError(ENDLESS)
         for line in lines:
             yield line.decode(errors="replace")
+        if answer.begun:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(READ_EVERY):
+                    await response.content.wait_eof()
     yield rest.decode(errors="replace").rstrip("\r")
 
 

@@ -223,7 +223,7 @@ class OpenAICompatibleEngine(Engine):
                 for piece in answer.take(parse(await patience.wait(read(response)))):
                     yield piece
                 return
-            async with aclosing(events_of(response)) as events:
+            async with aclosing(events_of(response, answer)) as events:
                 while (event := await _next(events, answer, patience)) is not None:
                     for piece in answer.take(event):
                         yield piece

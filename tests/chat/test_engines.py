@@ -333,6 +333,34 @@ async def test_the_packaged_model_does_not_go_round_in_circles(model: InProcessE
     assert 0 < usage.output_tokens < 100
 
 
+async def test_only_what_comes_faster_than_anyone_sees_it_is_read_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first token leaves at once, the end waits for nothing, and what is between them is read once."""
+    monkeypatch.setattr(openai_answer, "READ_EVERY", 60)
+    seen, written = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.begin()
+        await call.event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": None}}]})
+        await asyncio.sleep(0.05)  # so that it is read by itself
+        await call.token("one")
+        await seen.wait()
+        await call.token(" two")
+        await asyncio.sleep(0.05)
+        await call.token(" three")
+        written.set()
+        await call.finish({"prompt_tokens": 9, "completion_tokens": 3})
+
+    async with ScriptedEngineServer({CHAT: script}) as server, asyncio.timeout(20):
+        answer = engine_of(server).generate(user("Count"), max_tokens=7, temperature=0.5)
+        assert await anext(answer) == "one"
+        seen.set()
+        assert await anext(answer) == " two"
+        assert written.is_set()
+        assert [piece async for piece in answer] == [" three", Usage(9, 3)]
+
+
 async def test_tokens_leave_as_they_are_made() -> None:
     seen = asyncio.Event()
 
