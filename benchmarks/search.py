@@ -274,9 +274,9 @@ def _recall(table: Table, made: Corpus, searched: Searched) -> None:
         best = {searched.ids[n] for n in nearest(matrix, vector, TEN)}
         near = nearest_by_database(documents, vector, search.PROPOSED)
         halves.append(len(best & set(near)) / len(best))
-        hits = {hit.chunk.pk for hit in _searched(documents, question, vector)}
+        hits = {hit.chunk.id for hit in _searched(documents, question, vector)}
         with _without_index():
-            exact = {hit.chunk.pk for hit in _searched(documents, question, vector)}
+            exact = {hit.chunk.id for hit in _searched(documents, question, vector)}
         wholes.append(len(hits & exact) / len(exact))
     table.goal("vector half: recall@10", [float(np.mean(halves))], at_least=RECALL_GOAL)
     table.goal("whole search: recall@10", [float(np.mean(wholes))], at_least=RECALL_GOAL)

@@ -258,17 +258,17 @@ def _append(exchange: Exchange, *, incomplete: bool = False) -> bool:
 
 def _passage(hit: Hit) -> Passage:
     text = hit.passage if settings.CHAT_NEIGHBOURS else hit.chunk.text
-    return Passage(hit.document.title, text, page=hit.chunk.page, heading=hit.chunk.heading)
+    return Passage(hit.chunk.title, text, page=hit.chunk.page, heading=hit.chunk.heading)
 
 
 def source(hit: Hit) -> dict[str, Any]:
     """A passage as an answer's source."""
     return {
-        "documentId": str(hit.document.pk),
-        "title": hit.document.title,
+        "documentId": str(hit.chunk.document),
+        "title": hit.chunk.title,
         "snippet": hit.snippet,
         "score": hit.score,
-        "chunkIndex": hit.chunk.index,
+        "chunkIndex": hit.chunk.number,
         "isChunkResult": True,
         "page": hit.chunk.page,
         "heading": hit.chunk.heading,

@@ -26,10 +26,10 @@ from documents.embedders.base import EmbeddingError
 from documents.likeness import likeness
 from documents.matching import matching
 from documents.metrics import count_error
-from documents.models import Chunk, Document
+from documents.models import Document
 from documents.nearest import nearest
 from documents.neighbours import passages
-from documents.statements import Place, written
+from documents.statements import Written, written
 from documents.vectors import Vector
 from leases.database import in_database
 
@@ -51,8 +51,7 @@ class Hit:
     as the ranking. A reranker, whose scores have a scale of their own, moves hits and leaves the scores to
     their ranks."""
 
-    document: Document
-    chunk: Chunk
+    chunk: Written
     passage: str
     score: float
 
@@ -64,18 +63,12 @@ class Hit:
 
 
 class Proposed(NamedTuple):
-    """A chunk that one of the halves proposed; `words` are those of its title, its heading and its text."""
+    """A chunk that one of the halves proposed, the words of its title, its heading and its text, and its
+    score, once it has one."""
 
-    id: int
-    place: Place
+    chunk: Written
     words: list[str]
-
-
-class Ranked(NamedTuple):
-    """A chunk that was proposed, and its score."""
-
-    chunk: Proposed
-    score: float
+    score: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -168,48 +161,45 @@ def found(
     meaning, with their `cosines`; without any, the search is by keywords alone."""
     ranked = rank(words, matched, cosines)
     joined = passages([(one.chunk.id, one.chunk.place) for one in ranked], limit)
-    whole = Chunk.objects.select_related("document").defer("vector", "document__text", "document__pages")
-    chunks = whole.in_bulk(list(joined))
     return [
-        Hit(chunks[pk].document, chunks[pk], joined[pk].text, round(score, 4))
-        for (pk, *_), score in ranked
-        if pk in chunks  # the others are not wanted, or gone meanwhile
+        Hit(one.chunk, joined[one.chunk.id].text, round(one.score, 4))
+        for one in ranked
+        if one.chunk.id in joined  # the others are not wanted, or gone meanwhile
     ]
 
 
-def rank(words: Sequence[str], matched: Sequence[Proposed], cosines: Mapping[int, float]) -> list[Ranked]:
+def rank(words: Sequence[str], matched: Sequence[Proposed], cosines: Mapping[int, float]) -> list[Proposed]:
     """The chunks `matched` by the words and those nearest in meaning, with their `cosines`, best first."""
     ranked = fused(words, matched, cosines)
     best, others = ranked[:LOOKED_AT_AGAIN], ranked[LOOKED_AT_AGAIN:]
     if not best:
         return []
-    chunks = [one.chunk for one in best]
-    alike = likeness(words, [chunk.words for chunk in chunks])
-    again = _ordered(chunks, _joined(np.array([one.score for one in best]), alike, 1 - LIKENESS))
+    alike = likeness(words, [one.words for one in best])
+    again = _ordered(best, _joined(np.array([one.score for one in best]), alike, 1 - LIKENESS))
     return again + [one._replace(score=min(one.score, again[-1].score)) for one in others]
 
 
-def fused(words: Sequence[str], matched: Sequence[Proposed], cosines: Mapping[int, float]) -> list[Ranked]:
+def fused(words: Sequence[str], matched: Sequence[Proposed], cosines: Mapping[int, float]) -> list[Proposed]:
     """The same by the scores of the two halves alone."""
-    both = [*matched, *proposed(cosines.keys() - {one.id for one in matched})]
+    both = [*matched, *proposed(cosines.keys() - {one.chunk.id for one in matched})]
     scores = _fuse(
-        np.array([cosines.get(one.id, np.nan) for one in both], dtype=np.float64),
+        np.array([cosines.get(one.chunk.id, np.nan) for one in both], dtype=np.float64),
         bm25(words, [one.words for one in both]),
     )
     return _ordered(both, scores)
 
 
-def _ordered(chunks: Sequence[Proposed], scores: NDArray[np.float64]) -> list[Ranked]:
+def _ordered(chunks: Sequence[Proposed], scores: NDArray[np.float64]) -> list[Proposed]:
     """The best first, without those that nothing speaks for."""
-    ranked = [Ranked(chunk, float(score)) for chunk, score in zip(chunks, scores, strict=True) if score > 0]
+    pairs = zip(chunks, scores, strict=True)
+    ranked = [chunk._replace(score=float(score)) for chunk, score in pairs if score > 0]
     return sorted(ranked, key=lambda one: (-one.score, one.chunk.place))
 
 
 def proposed(ids: Collection[int]) -> list[Proposed]:
     """What is needed of these chunks to rank them: of those that there are, in no order."""
     return [
-        Proposed(chunk.id, chunk.place, words_in(f"{chunk.title}\n{chunk.heading}\n{chunk.text}"))
-        for chunk in written(ids)
+        Proposed(chunk, words_in(f"{chunk.title}\n{chunk.heading}\n{chunk.text}")) for chunk in written(ids)
     ]
 
 

@@ -218,13 +218,13 @@ def chunk_fields(chunk: Chunk) -> dict[str, Any]:
 def hit_fields(hit: Hit) -> dict[str, Any]:
     """One search result."""
     return {
-        "_id": str(hit.document.pk),
+        "_id": str(hit.chunk.document),
         "_score": hit.score,
-        "title": hit.document.title,
+        "title": hit.chunk.title,
         "snippet": hit.snippet,
         "passage": hit.passage,
-        "chunkIndex": hit.chunk.index,
-        "contentType": hit.document.content_type,
+        "chunkIndex": hit.chunk.number,
+        "contentType": hit.chunk.content_type,
         "page": hit.chunk.page,
         "heading": hit.chunk.heading,
         "start": hit.chunk.start,

@@ -13,7 +13,8 @@ from django.db import connection
 
 _LISTED = {"postgresql": "= ANY(CAST(%s AS bigint[]))", "sqlite": "IN (SELECT value FROM json_each(%s))"}
 _WRITTEN = """
-SELECT chunk.id, chunk.document_id, chunk."index", document.title, chunk.heading, chunk.text
+SELECT chunk.id, chunk.document_id, chunk."index", document.title, document.content_type,
+    chunk.heading, chunk.text, chunk.page, chunk.start, chunk."end"
 FROM documents_chunk AS chunk JOIN documents_document AS document ON document.id = chunk.document_id
 WHERE chunk.id {listed}
 """
@@ -33,19 +34,27 @@ class Place(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A chunk's text, and what stands above it."""
+    """A chunk as it is written in its document, whose title and type it has with it."""
 
     id: int
-    place: Place
+    document: UUID
+    number: int
     title: str
+    content_type: str
     heading: str
     text: str
+    page: int | None
+    start: int
+    end: int
+
+    @property
+    def place(self) -> Place:
+        return Place(self.document, self.number)
 
 
 def written(ids: Collection[int]) -> list[Written]:
     """Those of these chunks that there are, in no order."""
-    rows = _rows(_WRITTEN, ids)
-    return [Written(pk, Place(_uuid(document), number), *rest) for pk, document, number, *rest in rows]
+    return [Written(pk, _uuid(document), *rest) for pk, document, *rest in _rows(_WRITTEN, ids)]
 
 
 def around(ids: Collection[int], reach: int) -> dict[Place, str]:

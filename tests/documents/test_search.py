@@ -128,7 +128,7 @@ class TestSearch:
         documents = Document.objects.all()
         cosines = near(documents, axis(2), get_embedder().model)
         ranked = rank(["mat"], proposed(matching(documents, ["mat"], PROPOSED)), cosines)
-        assert {one.chunk.place.number for one in ranked[:2]} == {0, 2}
+        assert {one.chunk.number for one in ranked[:2]} == {0, 2}
 
     def test_a_code_finds_the_one_chunk_that_has_it_however_far_it_is_in_meaning(self) -> None:
         source = np.random.default_rng(3)
@@ -138,7 +138,7 @@ class TestSearch:
         for number, vector in enumerate(vectors):
             document([f"Paragraph {number} of something. " + "word " * 300], [vector])
         code = document(["After the fifth it shows UNBAL. " + "word " * 300], [-axis(0)])
-        assert search(Document.objects.all(), "UNBAL", axis(0))[0].document == code
+        assert search(Document.objects.all(), "UNBAL", axis(0))[0].chunk.document == code.pk
 
     def test_of_two_that_are_equal_else_the_one_with_alike_words_is_first(self) -> None:
         for text in ("The tractor comes on Mondays.", "The physician comes on Mondays."):
@@ -179,7 +179,7 @@ class TestSearch:
     def test_equals_are_always_in_the_same_order(self) -> None:
         documents = [document(["Green tea.", "Green tea."], None) for _ in range(4)]
         hits = search(Document.objects.all(), "tea", limit=20)
-        places = [(hit.document.pk, hit.chunk.index) for hit in hits]
+        places = [(hit.chunk.document, hit.chunk.number) for hit in hits]
         assert {document for document, _ in places} == {made.pk for made in documents}
         assert places == sorted(places)
 
@@ -195,12 +195,12 @@ class TestSearch:
             Document.objects.filter(pk=made.pk).update(title=title)
             Chunk.objects.filter(document=made).update(heading=heading)
         hits = search(Document.objects.all(), "bylaws dogs")
-        assert [(hit.document.title, hit.chunk.heading) for hit in hits[2:]] == [("t", "")]
+        assert [(hit.chunk.title, hit.chunk.heading) for hit in hits[2:]] == [("t", "")]
 
     def test_a_hit_has_its_neighbours_and_they_are_no_hits_of_their_own(self) -> None:
         document(TEXTS, [axis(0), axis(1), axis(2)])
         (hit,) = search(Document.objects.all(), "cat", axis(0))
-        assert (hit.chunk.index, hit.passage, hit.snippet) == (0, "\n".join(TEXTS), TEXTS[0])
+        assert (hit.chunk.number, hit.passage, hit.snippet) == (0, "\n".join(TEXTS), TEXTS[0])
 
     def test_vectors_of_another_model_are_never_compared(self) -> None:
         document(TEXTS, [axis(0), axis(1), axis(2)], model="other")
@@ -215,7 +215,7 @@ class TestSearch:
         converted = document(TEXTS, [axis(0), axis(1), axis(2)])
         plain = document(["Cats purr when they are content."], None)
         hits = search(Document.objects.all(), "purr", axis(0))
-        assert {hit.document.pk for hit in hits} == {converted.pk, plain.pk}
+        assert {hit.chunk.document for hit in hits} == {converted.pk, plain.pk}
 
     @pytest.mark.parametrize(("model", "told"), [(None, (True, 1)), ("other", (False, 2))])
     async def test_it_is_told_how_many_documents_only_their_words_could_find(
@@ -231,7 +231,7 @@ class TestSearch:
         mine = document(TEXTS, [axis(0), axis(1), axis(2)])
         document(TEXTS, [axis(0), axis(1), axis(2)], owner="bob")
         hits = search(Document.objects.for_owner("ann"), "cat", axis(0))
-        assert {hit.document.pk for hit in hits} == {mine.pk}
+        assert {hit.chunk.document for hit in hits} == {mine.pk}
         assert search(Document.objects.for_owner(None), "cat", axis(0)) == []
 
     def test_changed_and_deleted_chunks_are_found_by_their_present_words(self) -> None:
