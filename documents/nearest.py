@@ -17,7 +17,7 @@ from documents.vectors import Vector
 
 COMPARED = 10_000  # chunks; of more, the index finds the nearest sooner
 INDEXED_DIMENSIONS = 384  # migration 0004 has the same
-EXPLORED = 400  # the index's candidates: more find more, and take longer
+EXPLORED = 440  # the index's candidates: more find more, and take longer
 _READ_AT_ONCE = 4_000  # vectors
 
 _EXPLORING = """
