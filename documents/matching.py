@@ -25,7 +25,9 @@ WITH single AS MATERIALIZED (
     {documents}
 ), size AS MATERIALIZED (
     SELECT count(*) AS chunks FROM (
-        SELECT 1 FROM documents_chunk WHERE document_id IN ({documents}) LIMIT %s
+        SELECT FROM searched
+        CROSS JOIN LATERAL (SELECT FROM documents_chunk WHERE document_id = searched.id OFFSET 0) AS chunk
+        LIMIT %s
     ) AS counted
 )
 SELECT chunk.id
@@ -67,6 +69,6 @@ def matching(documents: QuerySet[Document], words: Sequence[str], count: int) ->
             cursor.execute(_SQLITE.format(documents=chosen), [asked, *params, count])
         else:
             cursor.execute(_TO_THE_INDEX)
-            arguments = [list(words), *params, *params, COUNTED, PER_WORD, count]
+            arguments = [list(words), *params, COUNTED, PER_WORD, count]
             cursor.execute(_POSTGRESQL.format(documents=chosen), arguments)
         return [row[0] for row in cursor.fetchall()]

@@ -1,6 +1,7 @@
 """The vector half at size: through the index, nearly exact, and never beyond the searched documents."""
 
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,7 @@ def test_a_set_larger_than_one_reading_is_answered_exactly(monkeypatch: pytest.M
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
     """The chunks of these tests are so many that the index is asked."""
     monkeypatch.setattr("documents.nearest.COMPARED", 50)
+    monkeypatch.setattr("documents.nearest.COMPARED_OF_ALL", 0)
 
 
 @postgresql
@@ -97,6 +99,47 @@ def test_few_are_compared_one_by_one() -> None:
     with CaptureQueriesContext(connection) as queries:
         nearest(Document.objects.all(), vector, 100)
     assert not indexed(next(query["sql"] for query in queries if "<=>" in query["sql"]))
+
+
+@postgresql
+@pytest.mark.parametrize(("mine", "through_the_index"), [(900, False), (1_300, True)])
+def test_the_smaller_a_part_of_a_large_table_the_rather_its_chunks_are_compared(
+    mine: int, through_the_index: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 3,000 chunks, up to 20 times the square root: 1,095."""
+    monkeypatch.setattr("documents.nearest.COMPARED", 50)
+    vectors = unit_vectors(SIZE)
+    saved(vectors[mine:], owner="bob")
+    saved(vectors[:mine])
+    with CaptureQueriesContext(connection) as queries:
+        nearest(Document.objects.filter(owner="ann"), vectors[0], 100)
+    asked = [query["sql"] for query in queries if "<=>" in query["sql"]]
+    assert indexed(asked[0]) is through_the_index
+
+
+@postgresql
+def test_a_part_is_counted_and_compared_without_looking_at_the_others_chunks() -> None:
+    vectors = unit_vectors(SIZE)
+    saved(vectors[100:], owner="bob")
+    for n in range(0, 100, 5):
+        saved(vectors[n : n + 5])
+    with CaptureQueriesContext(connection) as queries:
+        nearest(Document.objects.filter(owner="ann"), vectors[0], 100)
+    asked = [query["sql"] for query in queries if "documents_chunk" in query["sql"]]
+    assert len(asked) == 2
+    for sql in asked:
+        with connection.cursor() as cursor:
+            cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql)
+            assert seen(cursor.fetchone()[0][0]["Plan"]) == 100
+
+
+def seen(plan: dict[str, Any]) -> float:
+    """How many chunks the database looks at."""
+    below = sum(map(seen, plan.get("Plans", [])))
+    if plan.get("Relation Name") != "documents_chunk":
+        return below
+    each = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+    return below + float(each * plan["Actual Loops"])
 
 
 @pytest.mark.usefixtures("many")
