@@ -54,6 +54,8 @@ class Written(NamedTuple):
 
 def written(ids: Collection[int]) -> list[Written]:
     """Those of these chunks that there are, in no order."""
+    if not ids:
+        return []
     return [Written(pk, _uuid(document), *rest) for pk, document, *rest in _rows(_WRITTEN, ids)]
 
 

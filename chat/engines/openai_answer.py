@@ -124,17 +124,24 @@ async def events_of(response: aiohttp.ClientResponse, answer: Answer) -> AsyncGe
 async def _lines(response: aiohttp.ClientResponse, answer: Answer) -> AsyncGenerator[str, None]:
     rest = b""
     total = 0
-    async for chunk in response.content.iter_any():
-        total += len(chunk)
-        *lines, rest = _LINE_END.split(rest + chunk)
-        if total > MAX_STREAM or len(rest) > MAX_LINE:
-            raise EngineError(ENDLESS)
+    try:
+        async for chunk in response.content.iter_any():
+            total += len(chunk)
+            *lines, rest = _LINE_END.split(rest + chunk)
+            if total > MAX_STREAM or len(rest) > MAX_LINE:
+                raise EngineError(ENDLESS)
+            for line in lines:
+                yield line.decode(errors="replace")
+            if answer.begun:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(READ_EVERY):
+                        await response.content.wait_eof()
+    except aiohttp.ClientError:
+        # What came before the connection broke off is there, but no longer given out.
+        *lines, _ = _LINE_END.split(rest + response.content._read_nowait(-1))
         for line in lines:
             yield line.decode(errors="replace")
-        if answer.begun:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(READ_EVERY):
-                    await response.content.wait_eof()
+        raise
     yield rest.decode(errors="replace").rstrip("\r")
 
 

@@ -361,6 +361,36 @@ async def test_only_what_comes_faster_than_anyone_sees_it_is_read_together(
         assert [piece async for piece in answer] == [" three", Usage(9, 3)]
 
 
+@pytest.mark.parametrize("finished", [True, False])
+async def test_what_comes_before_a_connection_breaks_off_is_read(
+    finished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while tokens are being left to gather."""
+    monkeypatch.setattr(openai_answer, "READ_EVERY", 60)
+    seen = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.begin(headers="Transfer-Encoding: chunked\r\n")
+        call.send = lambda data: Call.send(call, b"%x\r\n%s\r\n" % (len(data), data))  # type: ignore[method-assign]
+        await call.token("one")
+        await seen.wait()
+        await call.token(" two")
+        if finished:
+            await call.finish({"prompt_tokens": 9, "completion_tokens": 2})
+        await asyncio.sleep(0.05)  # and no chunk that says it was the last
+
+    async with ScriptedEngineServer({CHAT: script}) as server, asyncio.timeout(20):
+        answer = engine_of(server).generate(user("Count"), max_tokens=7, temperature=0.5)
+        assert await anext(answer) == "one"
+        seen.set()
+        assert await anext(answer) == " two"
+        if finished:
+            assert [piece async for piece in answer] == [Usage(9, 2)]
+        else:
+            with pytest.raises(EngineError, match="stopped in the middle"):
+                await anext(answer)
+
+
 async def test_tokens_leave_as_they_are_made() -> None:
     seen = asyncio.Event()
 
