@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from documents.models import Document
+from documents.statements import chosen
 
 COUNTED = 10_000  # chunks: how much rarer a word is among still more matters little
 PER_WORD = 1_000  # chunks looked at, so that a frequent word costs no more than that
@@ -57,18 +57,15 @@ WHERE documents_chunk_words MATCH %s AND chunk.document_id IN ({documents}) ORDE
 
 def matching(documents: QuerySet[Document], words: Sequence[str], count: int) -> list[int]:
     """The ids of at most `count` chunks of the documents, those that hold the most of the words."""
-    if not words:
-        return []
-    try:
-        chosen, params = documents.order_by().values("id").query.sql_with_params()
-    except EmptyResultSet:  # Django knows without asking that there are none
+    searched = chosen(documents)
+    if not words or searched is None:
         return []
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             asked = " OR ".join(f'"{word}"' for word in words)
-            cursor.execute(_SQLITE.format(documents=chosen), [asked, *params, count])
+            cursor.execute(_SQLITE.format(documents=searched.sql), [asked, *searched.params, count])
         else:
             cursor.execute(_TO_THE_INDEX)
-            arguments = [list(words), *params, COUNTED, PER_WORD, count]
-            cursor.execute(_POSTGRESQL.format(documents=chosen), arguments)
+            arguments = [list(words), *searched.params, COUNTED, PER_WORD, count]
+            cursor.execute(_POSTGRESQL.format(documents=searched.sql), arguments)
         return [row[0] for row in cursor.fetchall()]

@@ -5,15 +5,13 @@ half precision), which is nearly exact and takes hardly longer as they grow in n
 many dimensions as the built-in model's are in it, others are always compared one by one.
 """
 
-from typing import Any, NamedTuple
-
 import numpy as np
-from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from numpy.typing import NDArray
 
 from documents.models import Document
+from documents.statements import Chosen, chosen
 from documents.vectors import Vector
 
 COMPARED, COMPARED_OF_ALL = 4_000, 20
@@ -58,60 +56,52 @@ SELECT id, vector FROM documents_chunk WHERE document_id IN ({documents}) AND ve
 """
 
 
-class _Chosen(NamedTuple):
-    """The searched documents' ids, as SQL."""
-
-    sql: str
-    params: tuple[Any, ...]
-
-
 def nearest(documents: QuerySet[Document], vector: Vector, count: int) -> dict[int, float]:
     """Chunk id -> cosine, for `count` chunks of the documents, whose vectors have the size of this one."""
-    try:
-        chosen = _Chosen(*documents.order_by().values("id").query.sql_with_params())
-    except EmptyResultSet:  # Django knows without asking that there are none
+    searched = chosen(documents)
+    if searched is None:
         return {}
     if connection.vendor == "sqlite":
-        ids, cosines = _compared(chosen, vector)
+        ids, cosines = _compared(searched, vector)
         best = np.argpartition(-cosines, count)[:count] if len(ids) > count else range(len(ids))
         return {int(ids[i]): float(cosines[i]) for i in best}
-    if vector.size == INDEXED_DIMENSIONS and _many(chosen):
-        found = _indexed(chosen, vector, count)
+    if vector.size == INDEXED_DIMENSIONS and _many(searched):
+        found = _indexed(searched, vector, count)
         if len(found) == count:  # it gives up when too few of what it explores belong to the documents
             return found
-    return _first(chosen, vector, count)
+    return _first(searched, vector, count)
 
 
-def _many(chosen: _Chosen) -> bool:
+def _many(searched: Chosen) -> bool:
     with connection.cursor() as cursor:
-        arguments = [COMPARED, COMPARED_OF_ALL, *chosen.params]
-        cursor.execute(_MANY.format(documents=chosen.sql), arguments)
+        arguments = [COMPARED, COMPARED_OF_ALL, *searched.params]
+        cursor.execute(_MANY.format(documents=searched.sql), arguments)
         (many,) = cursor.fetchone()
     return bool(many)
 
 
-def _first(chosen: _Chosen, vector: Vector, count: int) -> dict[int, float]:
+def _first(searched: Chosen, vector: Vector, count: int) -> dict[int, float]:
     with connection.cursor() as cursor:
-        arguments = [str(vector.tolist()), *chosen.params, count]
-        cursor.execute(_EACH.format(documents=chosen.sql), arguments)
+        arguments = [str(vector.tolist()), *searched.params, count]
+        cursor.execute(_EACH.format(documents=searched.sql), arguments)
         return {pk: 1.0 - far for pk, far in cursor.fetchall()}
 
 
-def _indexed(chosen: _Chosen, vector: Vector, count: int) -> dict[int, float]:
+def _indexed(searched: Chosen, vector: Vector, count: int) -> dict[int, float]:
     """As many as the index finds of the chunks; it goes on until it has them or has seen 20,000."""
-    statement = _INDEXED.format(documents=chosen.sql, dimensions=INDEXED_DIMENSIONS)
+    statement = _INDEXED.format(documents=searched.sql, dimensions=INDEXED_DIMENSIONS)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_EXPLORING, [str(EXPLORED)])
-        cursor.execute(statement, [str(vector.tolist()), *chosen.params, count])
+        cursor.execute(statement, [str(vector.tolist()), *searched.params, count])
         return {pk: 1.0 - far for pk, far in cursor.fetchall()}
 
 
-def _compared(chosen: _Chosen, vector: Vector) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _compared(searched: Chosen, vector: Vector) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The ids and cosines of all the chunks, on SQLite, in bounded memory."""
     ids: list[int] = []
     cosines = [np.zeros(0, dtype=np.float32)]
     with connection.cursor() as cursor:
-        cursor.execute(_ALL.format(documents=chosen.sql), chosen.params)
+        cursor.execute(_ALL.format(documents=searched.sql), searched.params)
         while rows := cursor.fetchmany(_READ_AT_ONCE):
             ids += [pk for pk, _ in rows]
             stored = np.frombuffer(b"".join([vector for _, vector in rows]), dtype=np.float32)

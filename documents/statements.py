@@ -1,4 +1,4 @@
-"""What a search reads of chunks by their ids.
+"""What a search reads of chunks by their ids, and what its statements say of the searched documents.
 
 The statements are constants and all ids one parameter, so that psycopg has them prepared: made by the ORM,
 with a parameter for each id, they take three to four times as long.
@@ -9,7 +9,11 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
+from django.db.models import QuerySet
+
+from documents.models import Document
 
 _LISTED = {"postgresql": "= ANY(CAST(%s AS bigint[]))", "sqlite": "IN (SELECT value FROM json_each(%s))"}
 _WRITTEN = """
@@ -24,6 +28,13 @@ JOIN documents_chunk AS near ON near.document_id = chunk.document_id
     AND near."index" BETWEEN chunk."index" - %s AND chunk."index" + %s
 WHERE chunk.id {listed}
 """
+
+
+class Chosen(NamedTuple):
+    """The ids of the searched documents, as SQL for a statement of one's own."""
+
+    sql: str
+    params: tuple[Any, ...]
 
 
 class Place(NamedTuple):
@@ -50,6 +61,14 @@ class Written(NamedTuple):
     @property
     def place(self) -> Place:
         return Place(self.document, self.number)
+
+
+def chosen(documents: QuerySet[Document]) -> Chosen | None:
+    """None, if Django knows without asking that there are none."""
+    try:
+        return Chosen(*documents.order_by().values("id").query.sql_with_params())
+    except EmptyResultSet:
+        return None
 
 
 def written(ids: Collection[int]) -> list[Written]:

@@ -97,7 +97,8 @@ class Answer:
 
 async def events_of(response: aiohttp.ClientResponse, answer: Answer) -> AsyncGenerator[dict[str, Any], None]:
     """The server-sent events' JSON objects, `_DONE` last if the server says so. An object may span
-    several `data:` lines and need not be followed by the blank line that the standard asks for."""
+    several `data:` lines and need not be followed by the blank line that the standard asks for. Once the
+    `answer` has begun, what comes within READ_EVERY is read together, or sooner if the body ends."""
     pending: list[str] = []
     async with aclosing(_lines(response, answer)) as lines:
         async for line in lines:
